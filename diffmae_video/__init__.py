@@ -1,0 +1,1 @@
+"""DiffMAE for video: diffusion-masked autoencoding, its loaders and its loops."""

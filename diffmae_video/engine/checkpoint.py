@@ -1,0 +1,304 @@
+"""Checkpoints that survive: written whole or not at all, and verified by checksum when they are read.
+
+A checkpoint file is what ``torch.save`` writes, followed by a trailer with the SHA-256 of those bytes (a
+zip archive may be followed by other bytes, so plain ``torch.load`` opens the file too). The state inside
+is tensors and JSON-able data only, so that the safe loader (``weights_only=True``) always suffices and
+nothing in a checkpoint can ever be executed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+LOG = logging.getLogger(__name__)
+
+_MARK = b"\nDIFFMAE-SHA256:"
+_TRAILER_BYTES = len(_MARK) + 64
+_CHUNK_BYTES = 1 << 22
+_NAME = re.compile(r"step-(\d{8,})\.pt")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that can't be written, or that must not be loaded; one line."""
+
+
+def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
+    """Write ``state`` to ``path`` so that the file exists whole or not at all.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk, and are renamed over
+    ``path``; a crash at any instant leaves the old file or the new one.
+
+    Args:
+        path: the file to write; its folder is made.
+        state: tensors, numbers, strings, booleans and None in dicts, lists and tuples.
+
+    Raises:
+        CheckpointError: the disk is full or the folder can't be written. The temporary file is gone
+            and every other file is as it was.
+        TypeError: ``state`` holds something that the safe loader would refuse.
+    """
+    path = Path(path)
+    _check_plain(state, "state")
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_synced(temporary, lambda file: torch.save(dict(state), file))
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        _remove_quietly(temporary)
+        raise CheckpointError(
+            f"can't write {path}: {_reason(error)}; older checkpoints are untouched: {_remedy(error)}, "
+            "then run the same command again"
+        ) from error
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU, after verifying its checksum.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, not one of ours, or holds more than plain data.
+    """
+    path = Path(path)
+    verify_checkpoint(path)
+    try:
+        with path.open("rb") as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{path} is refused by the safe loader ({_first_line(error)}); "
+            "use a checkpoint that this package wrote"
+        ) from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} holds a {type(state).__name__}, not a dict; use a checkpoint of ours")
+    return state
+
+
+def verify_checkpoint(path: str | Path) -> None:
+    """Compare a file's bytes with the SHA-256 in its trailer.
+
+    Raises:
+        CheckpointError: the file can't be read, has no trailer, or differs from what was written.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            digest = _sha256(file, size - _TRAILER_BYTES)
+            trailer = file.read()
+    except OSError as error:
+        raise CheckpointError(f"can't read {path}: {_reason(error)}; check the path") from error
+    if not trailer.startswith(_MARK):
+        raise CheckpointError(
+            f"{path} has no checksum at its end: cut short, or not written by this package; "
+            "use an older checkpoint, or bring foreign weights in with tools/convert_weights.py"
+        )
+    if trailer != _MARK + digest:
+        raise CheckpointError(
+            f"{path} is damaged: its checksum doesn't match its bytes; use an older checkpoint"
+        )
+
+
+class CheckpointFolder:
+    """The checkpoints of one stage: ``step-00000120.pt``, and ``best.pt`` beside them.
+
+    Only one process may write (rank 0); every rank may read.
+
+    Args:
+        folder: made at the first save.
+        keep_last: how many step files to keep; ``best.pt`` never counts and is never pruned.
+
+    Raises:
+        ValueError: ``keep_last`` is below 1.
+    """
+
+    def __init__(self, folder: str | Path, *, keep_last: int = 2) -> None:
+        if keep_last < 1:
+            raise ValueError(
+                f"keep_last ({keep_last}) must be at least 1, or nothing could be resumed; use 1 or more"
+            )
+        self.folder = Path(folder)
+        self.keep_last = keep_last
+
+    @property
+    def best_path(self) -> Path:
+        """Where the best state is kept; the file may not exist yet."""
+        return self.folder / "best.pt"
+
+    def steps(self) -> list[int]:
+        """The steps that have a file, oldest first; nothing is verified."""
+        if not self.folder.is_dir():
+            return []
+        matches = (_NAME.fullmatch(entry.name) for entry in self.folder.iterdir())
+        return sorted(int(match[1]) for match in matches if match)
+
+    def path_of(self, step: int) -> Path:
+        """The file of ``step``; it may not exist."""
+        return self.folder / f"step-{step:08d}.pt"
+
+    def save(self, step: int, state: Mapping[str, Any]) -> Path:
+        """Write ``state`` as the checkpoint of ``step``, then delete what is older than the last few.
+
+        Raises:
+            CheckpointError: see ``save_checkpoint``.
+        """
+        self._remove_leftovers()
+        path = self.path_of(step)
+        save_checkpoint(path, state)
+        self._prune(path)
+        return path
+
+    def save_best(self, state: Mapping[str, Any]) -> Path:
+        """Replace ``best.pt``.
+
+        Raises:
+            CheckpointError: see ``save_checkpoint``.
+        """
+        save_checkpoint(self.best_path, state)
+        return self.best_path
+
+    def latest(self) -> tuple[int, dict[str, Any]] | None:
+        """The newest checkpoint that verifies, as (step, state); None where there is none at all.
+
+        Raises:
+            CheckpointError: there are checkpoints, and every one of them is damaged. Starting over in
+                silence would throw the run away.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                return step, load_checkpoint(self.path_of(step))
+            except CheckpointError as error:
+                LOG.warning("passed over: %s", error)
+        if steps:
+            raise CheckpointError(
+                f"none of the {len(steps)} checkpoints in {self.folder} can be read; restore one from "
+                "a copy, or remove the folder to start this stage over"
+            )
+        return None
+
+    def _prune(self, written: Path) -> None:
+        """Delete old step files, but none before the one just written has been read back whole."""
+        surplus = [step for step in self.steps()[: -self.keep_last] if self.path_of(step) != written]
+        if not surplus:
+            return
+        try:
+            verify_checkpoint(written)
+        except CheckpointError as error:
+            LOG.warning("older checkpoints are kept: %s", error)
+            return
+        for step in surplus:
+            self.path_of(step).unlink(missing_ok=True)
+
+    def _remove_leftovers(self) -> None:
+        """Delete temporary files of a run that was killed while it wrote."""
+        if self.folder.is_dir():
+            for leftover in self.folder.glob("*.tmp"):
+                _remove_quietly(leftover)
+
+
+class _HashingFile:
+    """A write-only file that hashes what passes: the checksum is of the bytes meant, not of those on disk.
+
+    ``error`` keeps the first OSError: torch's zip writer replaces it by one about positions in the file.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _write_synced(path: Path, write: Callable[[Any], None]) -> None:
+    with path.open("wb") as file:
+        hashing = _HashingFile(file)
+        try:
+            write(hashing)
+        except RuntimeError:
+            if hashing.error is None:
+                raise
+            raise hashing.error from None
+        file.write(_MARK + hashing.digest.hexdigest().encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(file: BinaryIO, size: int) -> bytes:
+    digest = hashlib.sha256()
+    left = size
+    while left > 0 and (chunk := file.read(min(left, _CHUNK_BYTES))):
+        digest.update(chunk)
+        left -= len(chunk)
+    return digest.hexdigest().encode()
+
+
+def _check_plain(value: object, where: str) -> None:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return
+    if isinstance(value, torch.Tensor):
+        if type(value) not in (torch.Tensor, torch.nn.Parameter):
+            raise TypeError(f"{where} is a {type(value).__name__}; gather it to a plain tensor first")
+        return
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_plain(key, f"a key of {where}")
+            _check_plain(item, f"{where}[{key!r}]")
+    elif type(value) in (list, tuple):
+        for index, item in enumerate(value):  # type: ignore[arg-type]
+            _check_plain(item, f"{where}[{index}]")
+    else:
+        raise TypeError(
+            f"{where} is a {type(value).__name__}; a checkpoint holds tensors and JSON-able data only"
+        )
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return _first_line(error)
+
+
+def _remedy(error: BaseException) -> str:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "free some space" if full else "make the folder writable"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _remove_quietly(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        LOG.warning("couldn't remove %s: %s", path, _reason(error))

@@ -1,0 +1,148 @@
+"""Fill the hidden part of any clip by sampling a trained DiffMAE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from diffmae_video.diffusion.diffmae import DiffMAE, cube_stats
+from diffmae_video.diffusion.objective import DiffusionObjective
+from diffmae_video.diffusion.sampler import Step, check_sampler, sample
+from diffmae_video.model.masking import Mask
+from diffmae_video.model.patches import put, take, unpatchify
+
+Limits = tuple[Sequence[float], Sequence[float]]
+
+
+def pixel_limits(mean: Sequence[float], std: Sequence[float]) -> Limits:
+    """The least and the greatest value of each channel that is a pixel, for clips normalised by mean and std."""
+    low = [(0 - m) / s for m, s in zip(mean, std, strict=True)]
+    high = [(1 - m) / s for m, s in zip(mean, std, strict=True)]
+    return low, high
+
+
+@torch.no_grad()
+def inpaint(
+    model: DiffMAE,
+    video: Tensor,
+    mask: Mask,
+    *,
+    num_steps: int,
+    sampler: str = "ddim",
+    eta: float = 0.0,
+    generator: torch.Generator,
+    limits: Limits | None = None,
+    oracle_stats: bool = False,
+    trajectory: list[Step] | None = None,
+) -> Tensor:
+    """Sample the hidden cubes given the visible ones, and paste the visible ones back.
+
+    The visible cubes are encoded once; each step is one pass of the decoder. Hidden pixels are never read, unless
+    ``oracle_stats`` asks for it. Put the model in eval mode first.
+
+    Args:
+        model: a trained model.
+        video: (B, frames, 3, height, width) float, normalised as in training, on the model's device.
+        mask: what is visible and what is to be filled.
+        num_steps: sampling steps, 1 to the schedule's number; 1 for the mae objective.
+        sampler: "ddim" or "ddpm".
+        eta: noise of DDIM, 0...1.
+        generator: all randomness, on the video's device; the same one gives the same sample.
+        limits: least and greatest value of each channel, see ``pixel_limits``; each predicted x0 is clipped to them.
+        oracle_stats: only for models of normalised pixels, which need the mean and deviation of the *hidden* cubes
+            to give pixels: take them from the video. The result is then no prediction alone, and must be labelled.
+        trajectory: a list that gets every ``Step``, as videos with the visible cubes pasted in.
+
+    Returns:
+        The filled video (B, frames, 3, height, width).
+
+    Raises:
+        ValueError: if the options don't fit the model or each other.
+    """
+    check_sampler(sampler, eta=eta)
+    _check_model(model, num_steps=num_steps, oracle_stats=oracle_stats)
+    cubes = model.encoder.patchify(video)  # (B, N, P)
+    hidden = HiddenPixels(take(cubes, mask.masked) if oracle_stats else None, limits, like=cubes)
+    latents = model.encode(cubes, mask)
+    noise_shape = (*mask.masked.shape, cubes.shape[-1])
+    x_t = torch.randn(noise_shape, generator=generator, device=video.device, dtype=video.dtype)  # (B, M, P)
+
+    def predict_x0(x_t: Tensor, t: int) -> Tensor:
+        level = torch.full((len(x_t),), t, device=x_t.device)
+        return hidden.clip(_predict_x0(model, latents, mask, x_t, level, t))
+
+    steps: list[Step] = []
+    if isinstance(model.objective, DiffusionObjective):
+        filled = sample(
+            predict_x0,
+            x_t,
+            schedule=model.objective.schedule,
+            num_steps=num_steps,
+            sampler=sampler,
+            eta=eta,
+            generator=generator,
+            trajectory=steps if trajectory is not None else None,
+        )
+    else:
+        filled = predict_x0(x_t, 0)
+        steps.append(Step(0, x_t, filled))
+
+    def paste(filled: Tensor) -> Tensor:
+        joined = put(cubes, mask.masked, hidden.to_pixels(filled))
+        encoder = model.encoder
+        return unpatchify(joined, encoder.grid, tubelet=encoder.tubelet, patch_size=encoder.patch_size)
+
+    if trajectory is not None:
+        trajectory.extend(Step(step.t, paste(step.x_t), paste(step.x0)) for step in steps)
+    return paste(filled)
+
+
+class HiddenPixels:
+    """The way from the model's values of hidden cubes to pixels, and the range these may have.
+
+    Args:
+        oracle: the hidden cubes (B, M, P) of a model of normalised pixels, else None.
+        limits: see ``inpaint``.
+        like: a tensor whose device, dtype and last dimension are the cubes'.
+    """
+
+    def __init__(self, oracle: Tensor | None, limits: Limits | None, *, like: Tensor) -> None:
+        self.stats = None if oracle is None else cube_stats(oracle)
+        self.range: tuple[Tensor, Tensor] | None = None
+        if limits is not None:  # the channel is a cube's fastest axis
+            low, high = (like.new_tensor(side).repeat(like.shape[-1] // 3) for side in limits)
+            self.range = low, high
+
+    def to_pixels(self, x: Tensor) -> Tensor:
+        """Undo the normalisation of cubes."""
+        return x if self.stats is None else x * self.stats[1] + self.stats[0]
+
+    def clip(self, x0: Tensor) -> Tensor:
+        """Clip a prediction to the range of pixels."""
+        if self.range is None:
+            return x0
+        pixels = self.to_pixels(x0).clamp(*self.range)
+        return pixels if self.stats is None else (pixels - self.stats[0]) / self.stats[1]
+
+
+def _predict_x0(model: DiffMAE, latents: list[Tensor], mask: Mask, x_t: Tensor, level: Tensor, t: int) -> Tensor:
+    if isinstance(model.objective, DiffusionObjective):
+        tokens = model.objective.noisy_tokens(x_t, level)
+        output = model.decode(latents, tokens, mask, mask.masked).to(x_t.dtype)
+        return model.objective.x0(output, x_t, t)
+    tokens = model.objective.tokens(x_t, t=level, noise=x_t)
+    return model.decode(latents, tokens, mask, mask.masked).to(x_t.dtype)
+
+
+def _check_model(model: DiffMAE, *, num_steps: int, oracle_stats: bool) -> None:
+    if model.pixels == "normalized" and not oracle_stats:
+        raise ValueError(
+            "this model predicts cubes normalised by their own mean and deviation, which a hidden cube doesn't show;"
+            " inpaint with a model of raw pixels, or pass oracle_stats to take them from the original"
+        )
+    if model.pixels == "raw" and oracle_stats:
+        raise ValueError("oracle_stats is for models of normalised pixels; this one predicts raw pixels: drop it")
+    if not isinstance(model.objective, DiffusionObjective) and num_steps != 1:
+        raise ValueError(f"a mae model predicts in one step; num_steps ({num_steps}) must be 1")

@@ -1,0 +1,113 @@
+"""What the decoder is given and what it should answer: diffusion's noisy cubes, or MAE's mask tokens.
+
+Both objectives are a pair of maps around the decoder, from clean cubes x0 (B, K, P), levels t (B,) and noise:
+``tokens`` gives the decoder's input (B, K, E), ``target`` what its output is compared with (B, K, P).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from diffmae_video.diffusion.process import TARGETS, add_noise, target_from_x0, x0_from_output
+from diffmae_video.diffusion.schedule import Schedule
+from diffmae_video.model.decoder import init_decoder_weights
+
+OBJECTIVES = ("diffusion", "mae")
+
+
+class TimeEmbedding(nn.Module):
+    """A vector for each level t: sines and cosines of t, then a two-layer MLP (ours: as in most DDPM networks).
+
+    t is scaled to 0...1000, so the frequencies (1 to 1e-4 per unit) mean the same for every number of steps.
+    """
+
+    frequency: Tensor
+
+    def __init__(self, width: int, *, num_steps: int) -> None:
+        super().__init__()
+        self.scale = 1000 / num_steps
+        frequency = torch.exp(-math.log(10000) * torch.arange(width // 2) / (width // 2))
+        self.register_buffer("frequency", frequency, persistent=False)
+        self.mlp = nn.Sequential(nn.Linear(width // 2 * 2, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, t: Tensor) -> Tensor:
+        """(B,) int64 to (B, E)."""
+        angle = self.scale * t[:, None] * self.frequency
+        return self.mlp(torch.cat([angle.sin(), angle.cos()], dim=1))
+
+
+class DiffusionObjective(nn.Module):
+    """Predict x0, eps or v from cubes noised to a random level.
+
+    Args:
+        schedule: the noise levels.
+        target: "x0", "eps" or "v".
+        cube_dim: P, values of a cube.
+        width: E, channels of a decoder token.
+    """
+
+    levels: Tensor
+
+    def __init__(self, schedule: Schedule, *, target: str, cube_dim: int, width: int) -> None:
+        super().__init__()
+        if target not in TARGETS:
+            raise ValueError(f"target {target!r} is not one of {', '.join(TARGETS)}")
+        self.schedule = schedule
+        self.target_kind = target
+        self.num_levels, self.noise_dim = schedule.num_steps, cube_dim
+        self.register_buffer("levels", schedule.levels().float(), persistent=False)  # (S, 2)
+        self.embed = nn.Linear(cube_dim, width)
+        self.time = TimeEmbedding(width, num_steps=schedule.num_steps)
+        self.apply(init_decoder_weights)
+
+    def tokens(self, x0: Tensor, *, t: Tensor, noise: Tensor) -> Tensor:
+        """Noise the clean cubes to level t and embed them: (B, K, E)."""
+        signal, sigma = self._factors(t)
+        return self.noisy_tokens(add_noise(x0, noise, signal=signal, sigma=sigma), t)
+
+    def noisy_tokens(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """Embed cubes that are already noisy (B, K, P), with their level (B,): (B, K, E)."""
+        return self.embed(x_t) + self.time(t)[:, None]
+
+    def target(self, x0: Tensor, *, t: Tensor, noise: Tensor) -> Tensor:
+        """What the decoder should answer: (B, K, P)."""
+        signal, sigma = self._factors(t)
+        return target_from_x0(self.target_kind, x0, noise, signal=signal, sigma=sigma)
+
+    def x0(self, output: Tensor, x_t: Tensor, t: int) -> Tensor:
+        """The clean cubes that the decoder's answer means at level t."""
+        alpha_bar = self.schedule.alpha_bar_at(t)
+        factors = {"signal": math.sqrt(alpha_bar), "sigma": math.sqrt(1 - alpha_bar)}
+        return x0_from_output(self.target_kind, output, x_t, **factors)
+
+    def _factors(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        levels = self.levels[t][:, :, None, None]  # (B, 2, 1, 1)
+        return levels[:, 0], levels[:, 1]
+
+
+class MaskedObjective(nn.Module):
+    """MAE: predict x0 from one learned mask token for every hidden cube; no noise and no t.
+
+    Args:
+        width: E, channels of a decoder token.
+    """
+
+    num_levels, noise_dim = 1, 0
+
+    def __init__(self, *, width: int) -> None:
+        super().__init__()
+        self.mask_token = nn.Parameter(torch.empty(1, 1, width))
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def tokens(self, x0: Tensor, *, t: Tensor, noise: Tensor) -> Tensor:
+        """The mask token for each cube of x0 (B, K, P), whose values aren't read: (B, K, E)."""
+        del t, noise  # the one level, and no values: there is nothing to add
+        return self.mask_token.expand(x0.shape[0], x0.shape[1], -1)
+
+    def target(self, x0: Tensor, *, t: Tensor, noise: Tensor) -> Tensor:
+        """x0 itself."""
+        del t, noise
+        return x0

@@ -1,0 +1,194 @@
+"""The three decoders of DiffMAE. Each turns tokens of hidden cubes and the encoder's latents into predictions.
+
+Shapes: latents, a list of (B, V, D), one for each entry of ``taps`` (with a class token: 1 + V rows); tokens (B, K, E)
+of the cubes to predict; result (B, K, P). What the tokens hold (noisy cubes and t, or mask tokens) is the objective's
+affair: see ``diffmae_video.diffusion.objective``. Positions are added here.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffmae_video.model.blocks import NORM_EPS, Block, CrossBlock, CrossSelfBlock
+from diffmae_video.model.encoder import SpacetimeViT
+from diffmae_video.model.positions import PositionTable
+
+
+class DecoderSize(TypedDict):
+    """Default decoder of an encoder size."""
+
+    width: int
+    depth: int
+    num_heads: int
+
+
+# Ours: half the encoder's width as VideoMAE does for S and B, at most 512 as MAE-ST; four blocks as MAE-ST, since at
+# 90 % hidden the decoder works on nine tokens for each one of the encoder and would otherwise cost more than it.
+DECODER_SIZES: dict[str, DecoderSize] = {
+    "micro": {"width": 96, "depth": 4, "num_heads": 3},
+    "tiny": {"width": 96, "depth": 4, "num_heads": 3},
+    "small": {"width": 192, "depth": 4, "num_heads": 3},
+    "base": {"width": 384, "depth": 4, "num_heads": 6},
+    "large": {"width": 512, "depth": 4, "num_heads": 8},
+    "huge": {"width": 512, "depth": 4, "num_heads": 8},
+    "giant": {"width": 512, "depth": 4, "num_heads": 8},
+}
+
+
+def tap_blocks(taps: str, *, encoder_depth: int, decoder_depth: int) -> tuple[int, ...]:
+    """Which encoder block each decoder block reads.
+
+    "reversed": block 0 reads the encoder's last block and later ones read earlier ones, evenly spaced from top to
+    bottom. "last": every block reads the last one.
+
+    Raises:
+        ValueError: for another name, or if a reversed decoder has more blocks than the encoder.
+    """
+    if taps not in ("reversed", "last"):
+        raise ValueError(f"taps {taps!r} is not one of reversed, last")
+    if taps == "last":
+        return (encoder_depth - 1,) * decoder_depth
+    if decoder_depth > encoder_depth:
+        raise ValueError(
+            f"reversed taps need a decoder no deeper than the encoder ({decoder_depth} > {encoder_depth} blocks);"
+            f" use {encoder_depth} decoder blocks or taps 'last'"
+        )
+    return tuple(round(x) for x in torch.linspace(encoder_depth - 1, 0, decoder_depth).tolist())
+
+
+class JointDecoder(nn.Module):
+    """Self-attention over [projected latents ; hidden tokens]; the hidden tokens are read out.
+
+    Args:
+        encoder: gives the cube grid and the widths; it is not kept.
+        width: channels E of a decoder token.
+        depth: blocks.
+        num_heads: attention heads.
+        mlp_ratio: hidden width of the MLP over E.
+    """
+
+    def __init__(
+        self, encoder: SpacetimeViT, *, width: int, depth: int, num_heads: int, mlp_ratio: float = 4.0
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.taps = (encoder.depth - 1,)
+        self.embed_latents = nn.Linear(encoder.width, width)
+        self.positions = PositionTable(encoder.grid, width)
+        self.blocks = nn.ModuleList(Block(width, num_heads=num_heads, mlp_ratio=mlp_ratio) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.head = nn.Linear(width, encoder.cube_dim)
+        self.apply(init_decoder_weights)
+
+    def forward(self, latents: list[Tensor], tokens: Tensor, *, visible: Tensor, predicted: Tensor) -> Tensor:
+        """Predict the cubes ``predicted`` (B, K) from latents of the cubes ``visible`` (B, V): (B, K, P)."""
+        seen = self.embed_latents(latents[0])  # (B, V, E)
+        no_position = seen.shape[1] - visible.shape[1]  # 1 for a class token: it has no place
+        seen = seen + F.pad(self.positions(visible), (0, 0, no_position, 0))
+        x = torch.cat([seen, tokens + self.positions(predicted)], dim=1)  # (B, V + K, E)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x[:, seen.shape[1] :]))
+
+
+class CrossSelfDecoder(nn.Module):
+    """Each block: hidden tokens read one of the encoder's blocks, then each other, then an MLP.
+
+    Args:
+        encoder: gives the cube grid, the widths and the depth; it is not kept.
+        width: channels E of a decoder token.
+        depth: blocks.
+        num_heads: attention heads.
+        taps: "reversed" or "last", see ``tap_blocks``.
+        mlp_ratio: hidden width of the MLP over E.
+    """
+
+    def __init__(
+        self,
+        encoder: SpacetimeViT,
+        *,
+        width: int,
+        depth: int,
+        num_heads: int,
+        taps: str = "reversed",
+        mlp_ratio: float = 4.0,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.taps = tap_blocks(taps, encoder_depth=encoder.depth, decoder_depth=depth)
+        self.positions = PositionTable(encoder.grid, width)
+        self.blocks = nn.ModuleList(
+            CrossSelfBlock(width, context_width=encoder.width, num_heads=num_heads, mlp_ratio=mlp_ratio)
+            for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.head = nn.Linear(width, encoder.cube_dim)
+        self.apply(init_decoder_weights)
+
+    def forward(self, latents: list[Tensor], tokens: Tensor, *, visible: Tensor, predicted: Tensor) -> Tensor:
+        """Predict the cubes ``predicted`` (B, K) from the latents, one for each block: (B, K, P)."""
+        x = tokens + self.positions(predicted)  # (B, K, E)
+        for block, latent in zip(self.blocks, latents, strict=True):
+            x = block(x, latent)
+        return self.head(self.norm(x))
+
+
+class CrossDecoder(nn.Module):
+    """Each block: hidden tokens read one of the encoder's blocks, then an MLP. They never see each other.
+
+    So each cube is predicted independently, memory grows with K * V and not with K**2, and training on a random
+    part of the hidden cubes is unbiased.
+
+    Args:
+        encoder: gives the cube grid, the widths and the depth; it is not kept.
+        width: channels E of a decoder token.
+        depth: blocks.
+        num_heads: attention heads.
+        taps: "reversed" or "last", see ``tap_blocks``.
+        mlp_ratio: hidden width of the MLP over E.
+        out_dim: values predicted for a cube; by default its P pixel values.
+    """
+
+    def __init__(
+        self,
+        encoder: SpacetimeViT,
+        *,
+        width: int,
+        depth: int,
+        num_heads: int,
+        taps: str = "reversed",
+        mlp_ratio: float = 4.0,
+        out_dim: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.taps = tap_blocks(taps, encoder_depth=encoder.depth, decoder_depth=depth)
+        self.positions = PositionTable(encoder.grid, width)
+        self.blocks = nn.ModuleList(
+            CrossBlock(width, context_width=encoder.width, num_heads=num_heads, mlp_ratio=mlp_ratio)
+            for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.head = nn.Linear(width, encoder.cube_dim if out_dim is None else out_dim)
+        self.apply(init_decoder_weights)
+
+    def forward(self, latents: list[Tensor], tokens: Tensor, *, visible: Tensor, predicted: Tensor) -> Tensor:
+        """Predict the cubes ``predicted`` (B, K) from the latents, one for each block: (B, K, P or out_dim)."""
+        x = tokens + self.positions(predicted)  # (B, K, E)
+        for block, latent in zip(self.blocks, latents, strict=True):
+            x = block(x, latent)
+        return self.head(self.norm(x))
+
+
+Decoder = JointDecoder | CrossSelfDecoder | CrossDecoder
+
+
+def init_decoder_weights(module: nn.Module) -> None:
+    """Truncated normal of 0.02 for every linear map; zero biases."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)

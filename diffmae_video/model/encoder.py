@@ -1,0 +1,195 @@
+"""The encoder: a plain space-time ViT that sees only the visible cubes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from diffmae_video.model.blocks import NORM_EPS, Block
+from diffmae_video.model.masking import Mask
+from diffmae_video.model.patches import cube_grid, patchify, take
+from diffmae_video.model.positions import PositionTable
+
+
+class Size(TypedDict):
+    """The numbers that name a ViT."""
+
+    width: int
+    depth: int
+    num_heads: int
+    mlp_ratio: float
+
+
+SIZES: dict[str, Size] = {
+    # ours: the smallest that learns the embedded data set on a CPU
+    "micro": {"width": 128, "depth": 6, "num_heads": 4, "mlp_ratio": 4.0},
+    # DeiT, arXiv 2012.12877, table 1
+    "tiny": {"width": 192, "depth": 12, "num_heads": 3, "mlp_ratio": 4.0},
+    "small": {"width": 384, "depth": 12, "num_heads": 6, "mlp_ratio": 4.0},
+    # ViT, arXiv 2010.11929, table 1
+    "base": {"width": 768, "depth": 12, "num_heads": 12, "mlp_ratio": 4.0},
+    "large": {"width": 1024, "depth": 24, "num_heads": 16, "mlp_ratio": 4.0},
+    "huge": {"width": 1280, "depth": 32, "num_heads": 16, "mlp_ratio": 4.0},
+    # ViT-g, arXiv 2106.04560, table 2: MLP of 6144
+    "giant": {"width": 1408, "depth": 40, "num_heads": 16, "mlp_ratio": 6144 / 1408},
+}
+
+POOLS = ("mean", "class", "tokens")
+
+
+class SpacetimeViT(nn.Module):
+    """A vision transformer over space-time cubes (an image model with one frame and tubelet 1).
+
+    Args:
+        num_frames: frames of a clip.
+        crop_size: height and width of a clip in pixels; one number if they are equal.
+        tubelet: frames of a cube.
+        patch_size: height and width of a cube in pixels.
+        width: channels D of a token.
+        depth: blocks L.
+        num_heads: attention heads.
+        mlp_ratio: hidden width of the MLP over D.
+        class_token: put a learned token before the cubes.
+        positions: "sincos" (fixed) or "learned".
+        drop_path: stochastic depth of the last block; it grows linearly from 0 at the first.
+        checkpointing: recompute the blocks in the backward pass instead of keeping their activations.
+
+    Raises:
+        ValueError: if the cubes don't tile the clip, or the heads the width.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_frames: int = 16,
+        crop_size: int | tuple[int, int] = 224,
+        tubelet: int = 2,
+        patch_size: int = 16,
+        width: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        class_token: bool = False,
+        positions: str = "sincos",
+        drop_path: float = 0.0,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        height, crop_width = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
+        if positions not in ("sincos", "learned"):
+            raise ValueError(f"positions {positions!r} is not one of sincos, learned")
+        self.clip_size = (num_frames, height, crop_width)
+        self.grid = cube_grid(self.clip_size, tubelet=tubelet, patch_size=patch_size)
+        self.tubelet, self.patch_size = tubelet, patch_size
+        self.num_cubes = self.grid[0] * self.grid[1] * self.grid[2]
+        self.cube_dim = tubelet * patch_size**2 * 3
+        self.width, self.depth = width, depth
+        self.checkpointing = checkpointing
+
+        self.embed = nn.Linear(self.cube_dim, width)
+        self.positions = PositionTable(self.grid, width, learned=positions == "learned")
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width)) if class_token else None
+        drops = torch.linspace(0, drop_path, depth).tolist()
+        self.blocks = nn.ModuleList(
+            Block(width, num_heads=num_heads, mlp_ratio=mlp_ratio, drop_path=drop) for drop in drops
+        )
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.apply(_init_weights)
+        if self.class_token is not None:
+            nn.init.normal_(self.class_token, std=0.02)
+
+    def patchify(self, video: Tensor) -> Tensor:
+        """Cut a video (B, frames, 3, height, width) of the model's size into cubes (B, N, P)."""
+        size = (video.shape[1], video.shape[3], video.shape[4])
+        if size != self.clip_size:
+            raise ValueError(
+                f"a clip of (frames, height, width) = {size} doesn't fit a model made for {self.clip_size};"
+                f" crop the clip, or build the model for its size"
+            )
+        return patchify(video, tubelet=self.tubelet, patch_size=self.patch_size)
+
+    def forward(self, video: Tensor, mask: Mask | None = None, taps: Sequence[int] = ()) -> list[Tensor]:
+        """Tokens after the blocks named in ``taps``, of the visible cubes only; see ``encode``."""
+        cubes = self.patchify(video)  # (B, N, P)
+        index = self._all_cubes(len(video)) if mask is None else mask.visible
+        return self.encode(take(cubes, index), index, taps)
+
+    def encode(self, cubes: Tensor, index: Tensor, taps: Sequence[int] = ()) -> list[Tensor]:
+        """Run the blocks on some cubes of each clip.
+
+        Args:
+            cubes: (B, V, P), the pixels of the visible cubes.
+            index: (B, V) int64, their raster indices.
+            taps: blocks whose output is wanted, in any order, also repeatedly; none means the last block.
+
+        Returns:
+            One (B, V, D) tensor a tap, with a class token in front if the model has one: (B, 1 + V, D). The last
+            block's output has gone through the final LayerNorm.
+        """
+        outputs = self._run_blocks(self._embed(cubes, index))
+        outputs[-1] = self.norm(outputs[-1])
+        return [outputs[tap] for tap in taps or (self.depth - 1,)]
+
+    def features(self, video: Tensor, *, pool: str = "mean") -> Tensor:
+        """Normalised features of whole clips.
+
+        Args:
+            video: (B, frames, 3, height, width) float, normalised.
+            pool: "mean" over the cubes (B, D), "class" token (B, D), or the cubes' "tokens" (B, N, D).
+        """
+        index = self._all_cubes(len(video))
+        x = self._run_blocks(self._embed(self.patchify(video), index))[-1]
+        # The pooled vector is normalised, not its parts: so the norm is also MAE's fc_norm.
+        return self.norm(self._pool(x, pool))
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that are not to be decayed beyond the 1-D ones (biases and norms)."""
+        names = {"positions.table", "class_token"}
+        return names & {name for name, _ in self.named_parameters()}
+
+    def layer_of(self, parameter_name: str) -> int:
+        """Depth of a parameter for layer decay: 0 is the embedding, 1...L the blocks, L + 1 what follows."""
+        head, _, rest = parameter_name.partition(".")
+        if head in ("embed", "positions", "class_token"):
+            return 0
+        if head == "blocks":
+            return int(rest.split(".")[0]) + 1
+        return self.depth + 1
+
+    def _embed(self, cubes: Tensor, index: Tensor) -> Tensor:
+        x = self.embed(cubes) + self.positions(index)  # (B, V, D)
+        if self.class_token is None:
+            return x
+        return torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
+
+    def _run_blocks(self, x: Tensor) -> list[Tensor]:
+        outputs = []
+        for block in self.blocks:
+            recompute = self.checkpointing and self.training
+            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+            outputs.append(x)
+        return outputs
+
+    def _pool(self, x: Tensor, pool: str) -> Tensor:
+        if pool not in POOLS:
+            raise ValueError(f"pool {pool!r} is not one of {', '.join(POOLS)}")
+        if pool == "class" and self.class_token is None:
+            raise ValueError("pool 'class' needs a class token; set class_token, or pool 'mean'")
+        if pool == "class":
+            return x[:, 0]
+        cubes = x[:, -self.num_cubes :]
+        return cubes.mean(1) if pool == "mean" else cubes
+
+    def _all_cubes(self, batch: int) -> Tensor:
+        return torch.arange(self.num_cubes, device=self.embed.weight.device).expand(batch, -1)
+
+
+def _init_weights(module: nn.Module) -> None:
+    """MAE's: Xavier for every linear map, also the embedding; zero biases."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)

@@ -135,6 +135,11 @@ class DiffMAE(nn.Module):
         feature = self.features(video, feature_latents, visible=draw.mask.visible, predicted=draw.predicted)
         return Losses((per_clip + self.features.weight * feature).mean(), per_clip, draw.t, feature)
 
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that are not to be decayed beyond the 1-D ones: the encoder's, and mask tokens."""
+        tokens = {name for name, _ in self.named_parameters() if name.endswith("mask_token")}
+        return tokens | {f"encoder.{name}" for name in self.encoder.no_weight_decay()}
+
     def encode(self, cubes: Tensor, mask: Mask) -> list[Tensor]:
         """Latents (B, V, D) for every tap of the decoders, from cubes (B, N, P): only the visible ones are read."""
         return self.encoder.encode(take(cubes, mask.visible), mask.visible, self.taps)

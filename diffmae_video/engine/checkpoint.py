@@ -76,8 +76,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{path} is refused by the safe loader ({_first_line(error)}); "
-            "use a checkpoint that this package wrote"
+            f"{path} is refused by the safe loader ({_first_line(error)}); use a checkpoint that this package wrote"
         ) from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, not a dict; use a checkpoint of ours")
@@ -104,9 +103,7 @@ def verify_checkpoint(path: str | Path) -> None:
             "use an older checkpoint, or bring foreign weights in with tools/convert_weights.py"
         )
     if trailer != _MARK + digest:
-        raise CheckpointError(
-            f"{path} is damaged: its checksum doesn't match its bytes; use an older checkpoint"
-        )
+        raise CheckpointError(f"{path} is damaged: its checksum doesn't match its bytes; use an older checkpoint")
 
 
 class CheckpointFolder:
@@ -124,9 +121,7 @@ class CheckpointFolder:
 
     def __init__(self, folder: str | Path, *, keep_last: int = 2) -> None:
         if keep_last < 1:
-            raise ValueError(
-                f"keep_last ({keep_last}) must be at least 1, or nothing could be resumed; use 1 or more"
-            )
+            raise ValueError(f"keep_last ({keep_last}) must be at least 1, or nothing could be resumed; use 1 or more")
         self.folder = Path(folder)
         self.keep_last = keep_last
 
@@ -277,9 +272,7 @@ def _check_plain(value: object, where: str) -> None:
         for index, item in enumerate(value):  # type: ignore[arg-type]
             _check_plain(item, f"{where}[{index}]")
     else:
-        raise TypeError(
-            f"{where} is a {type(value).__name__}; a checkpoint holds tensors and JSON-able data only"
-        )
+        raise TypeError(f"{where} is a {type(value).__name__}; a checkpoint holds tensors and JSON-able data only")
 
 
 def _reason(error: BaseException) -> str:

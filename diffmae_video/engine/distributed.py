@@ -1,0 +1,239 @@
+"""One process or many: who we are, agreement between ranks, sums over ranks, wrapped models.
+
+Launchers tell each process its place in torchrun's environment variables (RANK, WORLD_SIZE, LOCAL_RANK,
+MASTER_ADDR, MASTER_PORT); without them there is one process and no process group.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_state_dict,
+)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from diffmae_video.engine.heartbeat import DEAD_SECONDS, Heartbeat
+
+# A rank that is gone is noticed by the heartbeat; this bounds what the heartbeat can't see.
+_COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+
+
+class WorldError(ValueError):
+    """The launcher's variables or the device don't fit together; one line."""
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place among all: ``rank`` of ``size``, and the device it computes on."""
+
+    rank: int
+    size: int
+    local_rank: int
+    device: torch.device
+    heartbeat: Heartbeat | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which alone writes files."""
+        return self.rank == 0
+
+
+def start_world(device: str = "auto", *, dead_seconds: float = DEAD_SECONDS) -> World:
+    """Join the other ranks, if there are any.
+
+    Tensors on the CPU travel by gloo and tensors on a GPU by nccl, so that the ranks can agree on a flag
+    without waiting for the GPU. A heartbeat ends this process when another rank has died.
+
+    Args:
+        device: "cpu", "cuda", "cuda:N" or "auto" (a GPU where there is one).
+        dead_seconds: silence after which another rank counts as dead.
+
+    Raises:
+        WorldError: there is no such device, or the launcher's variables are incomplete.
+    """
+    rank, size, local_rank = _place()
+    chosen = _device(device, local_rank)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if size == 1:
+        return World(rank=rank, size=size, local_rank=local_rank, device=chosen)
+    backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
+    dist.init_process_group(backend, rank=rank, world_size=size, timeout=_COLLECTIVE_TIMEOUT)
+    heartbeat = Heartbeat(rank=rank, size=size, dead_seconds=dead_seconds)
+    heartbeat.start()
+    return World(rank=rank, size=size, local_rank=local_rank, device=chosen, heartbeat=heartbeat)
+
+
+def stop_world(world: World) -> None:
+    """Leave the group; every rank must come here, or the heartbeat of the others ends them."""
+    if world.heartbeat is None:
+        return
+    barrier(world)  # all have finished their work
+    world.heartbeat.stop()
+    barrier(world)  # all have stopped watching, so nobody takes an exit for a death
+    dist.destroy_process_group()
+
+
+def any_rank(world: World, flag: bool) -> bool:
+    """Whether ``flag`` is true on any rank; every rank gets the same answer."""
+    if world.size == 1:
+        return flag
+    flags = torch.tensor([flag], dtype=torch.int32)
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return bool(flags.item())
+
+
+def sum_over_ranks(world: World, tensor: torch.Tensor) -> torch.Tensor:
+    """The sum of every rank's ``tensor``, on every rank; the argument stays as it is."""
+    if world.size == 1:
+        return tensor
+    total = tensor.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def gather_objects(world: World, item: Any) -> list[Any]:
+    """Every rank's ``item``, in the order of ranks, on every rank."""
+    if world.size == 1:
+        return [item]
+    items: list[Any] = [None] * world.size
+    dist.all_gather_object(items, item)
+    return items
+
+
+def barrier(world: World) -> None:
+    """Wait until every rank is here; no GPU is involved."""
+    any_rank(world, False)
+
+
+def parallelize(model: nn.Module, world: World, *, strategy: str = "ddp") -> nn.Module:
+    """Wrap ``model``, already on its device, for training over all ranks.
+
+    Args:
+        model: every ``nn.ModuleList`` in it is taken for a stack of blocks, the units that FSDP2 gathers.
+        world: with one rank the model comes back as it is.
+        strategy: "ddp" keeps all weights on each rank; "fsdp" shares weights, gradients and moments out
+            (``fully_shard``), for models that don't fit.
+
+    Returns:
+        a module with the same ``forward``; parameters stay float32 in both cases, so that the two give
+        the same steps up to the order of sums.
+    """
+    assert strategy in ("ddp", "fsdp"), strategy
+    if world.size == 1:
+        return model
+    if strategy == "ddp":
+        device_ids = [world.device.index] if world.device.type == "cuda" else None
+        return DistributedDataParallel(
+            model, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
+    mesh = init_device_mesh(world.device.type, (world.size,))
+    for module in list(model.modules()):
+        if isinstance(module, nn.ModuleList):
+            for block in module:
+                fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
+
+
+def set_gradient_sync(model: nn.Module, sync: bool) -> None:
+    """Whether the next backward pass exchanges gradients: False for all micro-batches but the last."""
+    if isinstance(model, DistributedDataParallel):
+        model.require_backward_grad_sync = sync
+    elif isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(sync)
+
+
+def full_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Weights and optimiser state, whole and keyed by parameter name, on the CPU.
+
+    The same for a plain model, DDP and FSDP2, so a run can go on under another of them. Collective: every
+    rank calls it, and under FSDP2 only rank 0 gets something.
+    """
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return get_state_dict(model, optimizer, options=options)
+
+
+def load_full_state(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    weights: dict[str, Any],
+    moments: dict[str, Any],
+) -> None:
+    """Take over what :func:`full_state` gave; every rank calls it with the whole state."""
+    set_state_dict(
+        model,
+        optimizer,
+        model_state_dict=weights,
+        optim_state_dict=moments,
+        options=StateDictOptions(full_state_dict=True),
+    )
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor that FSDP2 shares out, put together on every rank (collective); any other as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def like(value: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """The undivided ``value`` in the place and layout of ``reference``."""
+    value = value.to(reference.device)
+    if not isinstance(reference, DTensor):
+        return value
+    return distribute_tensor(value, reference.device_mesh, reference.placements)
+
+
+def _place() -> tuple[int, int, int]:
+    """(rank, size, local rank) from the environment."""
+    if "WORLD_SIZE" not in os.environ:
+        return 0, 1, 0
+    missing = [name for name in ("RANK", "LOCAL_RANK") if name not in os.environ]
+    size = _integer("WORLD_SIZE")
+    if size > 1:
+        missing += [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise WorldError(
+            f"WORLD_SIZE is set but {', '.join(missing)} is not; start with torchrun or tools/submit.py, "
+            "or unset WORLD_SIZE for one process"
+        )
+    rank = _integer("RANK")
+    if not 0 <= rank < size:
+        raise WorldError(f"RANK ({rank}) must be in 0..{size - 1}, as WORLD_SIZE is {size}; check the launcher")
+    return rank, size, _integer("LOCAL_RANK")
+
+
+def _integer(name: str) -> int:
+    try:
+        return int(os.environ[name])
+    except ValueError:
+        raise WorldError(f"{name} ({os.environ[name]!r}) must be an integer; check the launcher") from None
+
+
+def _device(name: str, local_rank: int) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise WorldError(f"device ({name}) is unknown; use auto, cpu, cuda or cuda:N") from None
+    if device.type != "cuda":
+        return device
+    index = local_rank if device.index is None else device.index
+    if index >= torch.cuda.device_count():
+        raise WorldError(
+            f"device ({name}) needs GPU {index}, and {torch.cuda.device_count()} are visible; use device=cpu, "
+            "or start at most one process a GPU"
+        )
+    return torch.device("cuda", index)

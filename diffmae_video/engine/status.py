@@ -1,0 +1,138 @@
+"""What a run says of itself to the outside: status.json, and a lock on its folder."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import logging
+import math
+import os
+import socket
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from diffmae_video.engine.distributed import World
+
+LOG = logging.getLogger(__name__)
+
+
+class RunLockError(ValueError):
+    """Another live run holds the folder; one line with its host and process id."""
+
+
+class Status:
+    """Keeps ``output_dir/status.json`` up to date; rank 0 only, the others write nothing.
+
+    Made at the start of a run: the time of the first start is kept from the file that is there, and the
+    restarts are counted up.
+
+    Args:
+        output_dir: the run's folder.
+        world: this process's place among the ranks.
+        every_seconds: pause between two writes while nothing but step and loss has changed.
+    """
+
+    def __init__(self, output_dir: str | Path, *, world: World, every_seconds: float = 2.0) -> None:
+        self.path = Path(output_dir) / "status.json"
+        self.every_seconds = every_seconds
+        self._is_main = world.is_main
+        self._written = -math.inf
+        before = read_status(output_dir) if world.is_main else None
+        self._fields: dict[str, Any] = {
+            "state": "running",
+            "stage": "",
+            "step": 0,
+            "num_steps": 0,
+            "loss": None,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "restarts": before["restarts"] + 1 if before else 0,
+            "started": before["started"] if before else now(),
+            "updated": now(),
+            "reason": "",
+        }
+        self._write()
+
+    def update(self, *, stage: str, step: int, num_steps: int, loss: float | None = None) -> None:
+        """Say which step of which stage is done; a non-finite ``loss`` is written as null."""
+        changed = stage != self._fields["stage"] or step == num_steps
+        finite = loss if loss is not None and math.isfinite(loss) else None
+        self._fields |= {"stage": stage, "step": step, "num_steps": num_steps, "loss": finite}
+        if changed or time.monotonic() - self._written >= self.every_seconds:
+            self._write()
+
+    def end(self, state: str, *, reason: str = "") -> None:
+        """Say how the run ended: "finished", "failed" or "interrupted", with one line of reason."""
+        assert state in ("finished", "failed", "interrupted"), state
+        self._fields |= {"state": state, "reason": reason}
+        self._write()
+
+    def _write(self) -> None:
+        if not self._is_main:
+            return
+        self._written = time.monotonic()
+        self._fields["updated"] = now()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        temporary.write_text(json.dumps(self._fields, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, self.path)
+
+
+def read_status(output_dir: str | Path) -> dict[str, Any] | None:
+    """The fields last written, with ``state`` "running" until it ended; None where there is no run."""
+    try:
+        return json.loads((Path(output_dir) / "status.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def now() -> str:
+    """The time in ISO 8601, UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+class RunLock:
+    """Holds a run's folder against a second run, for as long as the process lives.
+
+    A POSIX record lock: the kernel drops it when the process ends in any way, a kill included, and
+    (unlike flock) forked loader workers that outlive a killed parent don't keep it. It holds over hosts on
+    NFS and on Lustre mounted with ``flock``. Use it as a context manager, on rank 0 only.
+
+    Raises:
+        RunLockError: on entering, when another process holds the folder.
+    """
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self.path = Path(output_dir) / ".lock"
+        self._descriptor = -1
+
+    def __enter__(self) -> RunLock:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(self._descriptor, 200, 0).decode(errors="replace").strip()
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                self._close()
+                raise RunLockError(
+                    f"{self.path.parent} belongs to a live run ({holder}); wait for it, stop it, "
+                    "or give this one another output_dir"
+                ) from None
+            LOG.warning("%s can't be locked (%s): two runs on it would not notice", self.path, error.strerror)
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"host {socket.gethostname()}, pid {os.getpid()}\n".encode(), 0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        os.close(self._descriptor)
+        self._descriptor = -1

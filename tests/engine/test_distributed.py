@@ -1,0 +1,236 @@
+"""Ranks: agreement, sums, equal training under one process, DDP and FSDP2, and deaths that end the job."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from diffmae_video.engine.checkpoint import load_checkpoint, save_checkpoint
+from diffmae_video.engine.distributed import (
+    World,
+    WorldError,
+    any_rank,
+    barrier,
+    full_state,
+    gather_objects,
+    load_full_state,
+    parallelize,
+    set_gradient_sync,
+    start_world,
+    stop_world,
+    sum_over_ranks,
+)
+
+ONE = World(rank=0, size=1, local_rank=0, device=torch.device("cpu"))
+
+
+class Blocks(nn.Module):
+    """A model with the parts that matter here: a stack of blocks, a norm, a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(6, 8)
+        self.blocks = nn.ModuleList([nn.Linear(8, 8) for _ in range(3)])
+        self.norm = nn.LayerNorm(8)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = x + F.gelu(block(x))
+        return self.head(self.norm(x))
+
+
+def batch_of(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A global batch of 8."""
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(8, 6, generator=generator), torch.randn(8, 4, generator=generator)
+
+
+def build(world: World, strategy: str) -> tuple[nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    model = parallelize(Blocks(), world, strategy=strategy)
+    named = list(model.named_parameters())
+    groups = [
+        {"params": [p for n, p in named if p.ndim > 1], "weight_decay": 0.1, "lr_scale": 1.0},
+        {"params": [p for n, p in named if p.ndim <= 1], "weight_decay": 0.0, "lr_scale": 0.5},
+    ]
+    return model, torch.optim.AdamW(groups, lr=0.01)
+
+
+def train(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    world: World,
+    steps: range,
+    *,
+    accumulation: int = 1,
+) -> None:
+    share = 8 // world.size
+    for step in steps:
+        x, y = (tensor[world.rank * share : (world.rank + 1) * share] for tensor in batch_of(step))
+        for i, (part_x, part_y) in enumerate(zip(x.chunk(accumulation), y.chunk(accumulation), strict=True)):
+            set_gradient_sync(model, i == accumulation - 1)
+            (F.mse_loss(model(part_x), part_y) / accumulation).backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        assert torch.isfinite(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def reference(steps: int) -> dict[str, torch.Tensor]:
+    model, optimizer = build(ONE, "ddp")
+    train(model, optimizer, ONE, range(steps))
+    return model.state_dict()
+
+
+def two_ranks(folder: Path) -> None:
+    """Everything that two healthy ranks have to show, in one start."""
+    world = start_world("cpu")
+    assert (world.size, world.rank) == (2, int(os.environ["RANK"]))
+    assert any_rank(world, world.rank == 1) is True
+    assert any_rank(world, False) is False
+    mine = torch.tensor([1.0, 10.0]) * (world.rank + 1)
+    assert torch.equal(sum_over_ranks(world, mine), torch.tensor([3.0, 30.0]))
+    assert torch.equal(mine, torch.tensor([1.0, 10.0]) * (world.rank + 1))
+    assert gather_objects(world, {"rank": world.rank}) == [{"rank": 0}, {"rank": 1}]
+    barrier(world)
+    for strategy in ("ddp", "fsdp"):
+        for accumulation in (1, 2):
+            model, optimizer = build(world, strategy)
+            train(model, optimizer, world, range(4), accumulation=accumulation)
+            weights, moments = full_state(model, optimizer)
+            if world.is_main:
+                state = {"model": weights, "optimizer": moments}
+                save_checkpoint(folder / f"{strategy}-{accumulation}.pt", state)
+    barrier(world)
+    # From one to the other, half-way: the checkpoint of DDP goes on under FSDP2, and the other way round.
+    for before, after in (("ddp", "fsdp"), ("fsdp", "ddp")):
+        model, optimizer = build(world, after)
+        saved = load_checkpoint(folder / f"{before}-1.pt")
+        load_full_state(model, optimizer, saved["model"], saved["optimizer"])
+        train(model, optimizer, world, range(4, 6))
+        weights, moments = full_state(model, optimizer)
+        if world.is_main:
+            save_checkpoint(folder / f"{before}-to-{after}.pt", {"model": weights, "optimizer": moments})
+    stop_world(world)
+
+
+def test_two_ranks_equal_one(run_ranks: Callable[..., list[int | None]], tmp_path: Path) -> None:
+    codes = run_ranks(two_ranks, 2, tmp_path, tmp_path)
+    assert codes == [0, 0], (tmp_path / "rank-0.log").read_text() + (tmp_path / "rank-1.log").read_text()
+    files = {"ddp-1": 4, "ddp-2": 4, "fsdp-1": 4, "fsdp-2": 4, "ddp-to-fsdp": 6, "fsdp-to-ddp": 6}
+    for name, steps in files.items():
+        weights, expected = load_checkpoint(tmp_path / f"{name}.pt")["model"], reference(steps)
+        assert weights.keys() == expected.keys(), name
+        for key, value in expected.items():
+            torch.testing.assert_close(weights[key], value, rtol=0, atol=2e-6, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def test_a_state_of_two_ranks_goes_on_with_one(tmp_path: Path) -> None:
+    """And within one process a reload mid-way changes no bit."""
+    model, optimizer = build(ONE, "ddp")
+    train(model, optimizer, ONE, range(3))
+    save_checkpoint(tmp_path / "a.pt", dict(zip(("model", "optimizer"), full_state(model, optimizer), strict=True)))
+    fresh, fresh_optimizer = build(ONE, "ddp")
+    saved = load_checkpoint(tmp_path / "a.pt")
+    load_full_state(fresh, fresh_optimizer, saved["model"], saved["optimizer"])
+    train(fresh, fresh_optimizer, ONE, range(3, 6))
+    expected = reference(6)
+    assert all(torch.equal(value, expected[name]) for name, value in fresh.state_dict().items())
+    assert [group["lr_scale"] for group in fresh_optimizer.param_groups] == [1.0, 0.5]
+    assert [group["weight_decay"] for group in fresh_optimizer.param_groups] == [0.1, 0.0]
+
+
+def one_raises() -> None:
+    world = start_world("cpu")
+    barrier(world)
+    if world.rank == 1:
+        raise ArithmeticError("the loss fell off a cliff")
+    barrier(world)  # the rank that is left waits here
+
+
+def one_is_killed(pids: Path) -> None:
+    world = start_world("cpu", dead_seconds=6)
+    (pids / f"pid-{world.rank}").write_text(str(os.getpid()))
+    barrier(world)
+    time.sleep(600)
+
+
+def wait_for(path: Path, *, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} didn't appear in {seconds} s"
+        time.sleep(0.05)
+
+
+def test_a_rank_that_raises_takes_the_job_down(run_ranks: Callable[..., list[int | None]], tmp_path: Path) -> None:
+    began = time.monotonic()
+    assert run_ranks(one_raises, 2, tmp_path) == [1, 1]
+    assert time.monotonic() - began < 60
+    failed, left = ((tmp_path / f"rank-{rank}.log").read_text() for rank in (1, 0))
+    assert "rank 1 of 2 failed:\nTraceback" in failed
+    assert "in one_raises" in failed
+    assert "ArithmeticError: the loss fell off a cliff" in left, "the survivor doesn't name the cause"
+
+
+@pytest.mark.parametrize(
+    ("victim", "number"),
+    [
+        pytest.param(1, signal.SIGKILL, id="killed"),
+        pytest.param(0, signal.SIGKILL, id="main-killed"),
+        pytest.param(1, signal.SIGSTOP, id="stuck"),
+    ],
+)
+def test_a_rank_that_vanishes_takes_the_job_down(
+    start_ranks: Callable[..., list[BaseProcess]], tmp_path: Path, victim: int, number: int
+) -> None:
+    ranks = start_ranks(one_is_killed, 2, tmp_path, tmp_path)
+    for rank in (0, 1):
+        wait_for(tmp_path / f"pid-{rank}")
+    time.sleep(2.5)
+    os.kill(ranks[victim].pid, number)
+    began = time.monotonic()
+    ranks[1 - victim].join(60)
+    try:
+        assert ranks[1 - victim].exitcode == 1
+        assert time.monotonic() - began < 60
+        log = (tmp_path / f"rank-{1 - victim}.log").read_text()
+        assert "rank 1 (host" in log if victim == 1 else "rank 0" in log
+    finally:
+        for rank in ranks:
+            rank.kill()
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}, "MASTER_ADDR, MASTER_PORT is not"),
+        ({"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "x", "MASTER_PORT": "1"}, r"RANK \(2\)"),
+        ({"WORLD_SIZE": "two", "RANK": "0", "LOCAL_RANK": "0"}, r"WORLD_SIZE \('two'\) must be an integer"),
+    ],
+)
+def test_a_wrong_environment_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: str
+) -> None:
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(WorldError, match=words) as caught:
+        start_world("cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_device_is_one_line() -> None:
+    with pytest.raises(WorldError, match=r"device \(gpu9\) is unknown; use auto"):
+        start_world("gpu9")

@@ -1,0 +1,31 @@
+# Two commands for a user: `make demo` and `make test`. Both set up what is missing first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow test-slurm clean
+.DEFAULT_GOAL := demo
+
+# The stamp is written last: an interrupted installation is done again.
+.venv/installed: setup.py pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev,hf,pytorchvideo]'
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/python tools/demo.py
+
+test: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m 'not slow and not slurm'
+	@echo "the cluster tests are run by: make test-slurm; the long proofs by: make test-slow"
+
+test-slow: .venv/installed
+	$(BIN)/python -m pytest -m slow
+
+test-slurm: .venv/installed
+	bash tests/slurm/run.sh
+
+clean:
+	rm -rf .venv build runs datasets/motion *.egg-info

@@ -1,0 +1,105 @@
+"""Testing a classifier: softmax averaged over all views of a video, each video counted exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from diffmae_video.data import TestViews, test_loader
+from diffmae_video.engine.distributed import World, gather_objects
+from diffmae_video.engine.log import Progress
+from diffmae_video.engine.pixels import normalize
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Result of a test; ``top1`` and ``top5`` are shares of the videos that could be read."""
+
+    top1: float
+    top5: float
+    used: int
+    total: int
+    unread: list[str]
+
+    def __str__(self) -> str:
+        return f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%}, used {self.used} of {self.total} videos"
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON-able data."""
+        return dict(vars(self))
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    views: TestViews,
+    *,
+    world: World,
+    dtype: torch.dtype,
+    batch_size: int,
+    num_workers: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    name: str = "test",
+) -> Scores:
+    """Score ``model`` on every video of ``views``, shared out over the ranks without padding.
+
+    A video that can't be read is never replaced: it is left out of the scores and named in them.
+    """
+    model.eval()
+    loader = test_loader(views, batch_size=batch_size, rank=world.rank, world_size=world.size, num_workers=num_workers)
+    rows: list[tuple[int, bool, bool]] = []
+    unread: list[str] = []
+    progress = Progress(len(loader), label=name, quiet=not world.is_main)
+    for done, batch in enumerate(loader, start=1):
+        probabilities = _probabilities(model, batch["clips"].to(world.device), world, dtype, mean, std)
+        ranks = label_ranks(probabilities, batch["label"].to(world.device)).tolist()
+        for index, rank, error in zip(batch["index"].tolist(), ranks, batch["error"], strict=True):
+            if error:
+                unread.append(error)
+            else:
+                rows.append((index, rank < 1, rank < 5))
+        progress.update(done, {"videos": len(rows)})
+    progress.close()
+    return _scores(gather_objects(world, (rows, unread)), total=len(views))
+
+
+def label_ranks(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """How many classes score above the label, for scores (B, K) and labels (B,); ties count against it.
+
+    A constant classifier must not be right by the order in which a sort breaks its ties.
+    """
+    own = scores.gather(1, labels[:, None])
+    return (scores >= own).sum(1) - 1
+
+
+def _probabilities(
+    model: nn.Module,
+    clips: torch.Tensor,
+    world: World,
+    dtype: torch.dtype,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> torch.Tensor:
+    """Views (B, V, T, C, H, W) to class probabilities (B, K), averaged over the views."""
+    video = normalize(clips.flatten(0, 1), mean=mean, std=std)
+    with torch.autocast(world.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        logits = model(video)
+    return logits.float().softmax(-1).unflatten(0, clips.shape[:2]).mean(1)
+
+
+def _scores(gathered: list[tuple[list[tuple[int, bool, bool]], list[str]]], *, total: int) -> Scores:
+    rows = sorted(row for part, _ in gathered for row in part)
+    unread = sorted(error for _, part in gathered for error in part)
+    assert len({row[0] for row in rows}) == len(rows), "a video was scored twice"
+    assert len(rows) + len(unread) == total, "a video was neither scored nor named"
+    if not rows:
+        return Scores(top1=float("nan"), top5=float("nan"), used=0, total=total, unread=unread)
+    hits = np.array([row[1:] for row in rows], dtype=np.float64)
+    top1, top5 = hits.mean(0).tolist()
+    return Scores(top1=top1, top5=top5, used=len(rows), total=total, unread=unread)

@@ -1,0 +1,88 @@
+"""What makes two runs the same: the part of a recipe that decides a stage's result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffmae_video.recipe import Recipe
+from diffmae_video.recipe.rules import walk
+
+# Sections that decide each stage's result, beside the seed and the precision.
+_SECTIONS = {
+    "pretrain": ("data", "model", "mask", "diffusion", "pretrain"),
+    "finetune": ("data", "model", "finetune"),
+    "test": ("data", "model", "test"),
+}
+# How a run is carried out: may differ between a run and its resumption. A root may have moved.
+_FREE = {
+    "data.root",
+    "data.train_list",
+    "data.val_list",
+    "data.manifest",
+    "data.backend",
+    "data.num_workers",
+    "data.timeout_seconds",
+    "data.max_broken",
+    "model.checkpointing",
+    "test.batch_size",
+    "finetune.train_list",
+    "finetune.eval_epochs",
+    *(
+        f"{stage}.{key}"
+        for stage in ("pretrain", "finetune")
+        for key in ("accumulation", "checkpoint_epochs", "checkpoint_minutes", "keep_checkpoints", "max_bad_steps")
+    ),
+}
+
+
+class OtherRunError(ValueError):
+    """A folder or a checkpoint belongs to another run; one line naming the difference."""
+
+
+def identity(recipe: Recipe, stage: str) -> dict[str, Any]:
+    """The keys that decide what ``stage`` computes, as plain data.
+
+    Lists and roots are left out, since files move; the videos are held to by number and by class names.
+    """
+    sections = (*_SECTIONS[stage], "seed", "precision")
+    return {
+        name: value
+        for name, _, value in walk(recipe)
+        if name.split(".")[0] in sections
+        and name not in _FREE
+        and not (stage != "pretrain" and name.startswith("model.decoder."))
+    }
+
+
+def check_same_run(saved: Mapping[str, Any], wanted: Mapping[str, Any], *, where: Path) -> None:
+    """Refuse what was saved by another stage, recipe, class list or data set size.
+
+    Args:
+        saved: a checkpoint or a stage's record, with the entries of ``wanted``.
+        wanted: ``stage``, ``identity``, ``classes`` and ``num_videos`` of the run at hand.
+        where: what the message names.
+
+    Raises:
+        OtherRunError: naming the first difference and the ways out.
+    """
+    ways_out = "give another output_dir, or set it back"
+    if saved["stage"] != wanted["stage"]:
+        raise OtherRunError(f"{where}: is of stage {saved['stage']}, not {wanted['stage']}; give another output_dir")
+    for name, value in wanted["identity"].items():
+        before = saved["identity"].get(name)
+        if before != value:
+            raise OtherRunError(f"{where}: is of a run with {name}={before}, this one has {value}; {ways_out}")
+    if saved["classes"] != wanted["classes"]:
+        raise OtherRunError(f"{where}: {_class_difference(saved['classes'], wanted['classes'])}; {ways_out}")
+    if saved["num_videos"] != wanted["num_videos"]:
+        counts = f"{saved['num_videos']} training videos, this one has {wanted['num_videos']}"
+        raise OtherRunError(f"{where}: is of a run over {counts}; {ways_out}")
+
+
+def _class_difference(saved: list[str], wanted: list[str]) -> str:
+    if len(saved) != len(wanted):
+        return f"is of a run with {len(saved)} classes, this one has {len(wanted)}"
+    first = next(i for i, (a, b) in enumerate(zip(saved, wanted, strict=True)) if a != b)
+    return f"class {first} was {saved[first]!r}, now it is {wanted[first]!r}"

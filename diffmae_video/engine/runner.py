@@ -1,0 +1,72 @@
+"""A run: its stages in order, each resumed where it was and skipped once finished."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from diffmae_video.engine.distributed import start_world, stop_world
+from diffmae_video.engine.errors import Interrupted
+from diffmae_video.engine.signals import RESUME_ME, StopFlag
+from diffmae_video.engine.stages import Run, run_finetune, run_pretrain, run_test
+from diffmae_video.engine.status import RunLock, now, read_status
+from diffmae_video.recipe import Recipe, dump_recipe
+
+
+def run(recipe: Recipe) -> int:
+    """Run a recipe's stages; the same call resumes an interrupted run and skips finished stages.
+
+    Returns:
+        0 when every stage is finished, 75 when a signal stopped it (saved; run it again to go on).
+
+    Raises:
+        ValueError: what a user can put right, in one line.
+        RuntimeError: training can't go on; everything saved is kept.
+    """
+    world = start_world(recipe.device)
+    folder = Path(recipe.output_dir)
+    try:
+        with StopFlag() as stop, RunLock(folder) if world.is_main else contextlib.nullcontext():
+            before = read_status(folder)
+            this = Run(recipe, world, stop, folder)
+            this.restarts = before["restarts"] + 1 if before else 0
+            this.started = before["started"] if before else now()
+            with _failures_told(this):
+                return _run_stages(this)
+    finally:
+        stop_world(world)
+
+
+def _run_stages(this: Run) -> int:
+    stages: dict[str, Callable[[Run], None]] = {
+        "pretrain": run_pretrain,
+        "finetune": run_finetune,
+        "test": run_test,
+    }
+    torch.set_float32_matmul_precision("high" if this.recipe.tf32 else "highest")
+    this.tell("running")
+    if this.world.is_main:
+        (this.folder / "recipe.yaml").write_text(dump_recipe(this.recipe), encoding="utf-8")
+    for stage in this.recipe.stages:
+        try:
+            stages[stage](this)
+        except Interrupted as stopped:
+            this.tell("interrupted", stage=stage, reason=f"{this.stop.signal_name}: {stopped}")
+            this.say(f"{stopped}; run the same command to go on")
+            return RESUME_ME
+    this.tell("finished", stage=this.recipe.stages[-1])
+    return 0
+
+
+@contextlib.contextmanager
+def _failures_told(this: Run) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # Best effort: on a full disk the reason must still reach the terminal.
+        with contextlib.suppress(OSError):
+            this.tell("failed", reason=" ".join(str(error).split())[:300])
+        raise

@@ -1,0 +1,69 @@
+"""What training changes and a checkpoint holds: weights, optimiser, moving average, gradient scale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from diffmae_video.engine.distributed import full_state, like, load_full_state, whole
+
+
+class TrainState:
+    """Model and optimiser with what moves beside them.
+
+    Args:
+        model: the module the loop calls, wrapped for distribution or not.
+        optimizer: over the model's parameters.
+        ema_decay: decay a step of the moving average of the weights; 0 keeps none.
+        scale_gradients: scale the loss against float16's underflow.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        ema_decay: float = 0.0,
+        scale_gradients: bool = False,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.ema_decay = ema_decay
+        self.scaler = torch.amp.GradScaler(enabled=scale_gradients)
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.names = [name for group in optimizer.param_groups for name in group["names"]]
+        self.average = [p.detach().clone() for p in self.parameters] if ema_decay else []
+
+    def clip(self, max_norm: float) -> float:
+        """Clip the gradient to ``max_norm`` (0 leaves it) and return its norm before."""
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.parameters, max_norm or float("inf"))
+        return float(whole(norm))
+
+    def apply(self, *, finite: bool) -> None:
+        """Move the weights, or leave everything as it was where the step isn't ``finite``."""
+        if finite:
+            self.scaler.step(self.optimizer)
+            self._move_average()
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain tensors and data, the same for one process, DDP and FSDP2."""
+        weights, moments = full_state(self.model, self.optimizer)
+        averages = dict(zip(self.names, map(whole, self.average), strict=True)) if self.average else {}
+        return {"model": weights, "optimizer": moments, "ema": averages, "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave."""
+        load_full_state(self.model, self.optimizer, saved["model"], saved["optimizer"])
+        for name, mean in zip(self.names, self.average, strict=False):
+            mean.copy_(like(saved["ema"][name], mean))
+        self.scaler.load_state_dict(saved["scaler"])
+
+    @torch.no_grad()
+    def _move_average(self) -> None:
+        if self.ema_decay:
+            torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - self.ema_decay)

@@ -1,0 +1,294 @@
+"""The frame around a training loop: resume, batches, gradient steps, guard rails, checkpoints, metrics.
+
+A loop reads top to bottom and says what is particular to its stage::
+
+    for batch in training.batches(loader):
+        for part in training.parts(batch):
+            training.backward(loss_of(part))
+        training.update()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from diffmae_video.data import train_loader
+from diffmae_video.data.loader import device_prefetch
+from diffmae_video.engine.broken import BrokenVideos
+from diffmae_video.engine.checkpoint import CheckpointFolder
+from diffmae_video.engine.distributed import World, any_rank, set_gradient_sync, sum_over_ranks
+from diffmae_video.engine.errors import Interrupted, TrainingStopped
+from diffmae_video.engine.identity import check_same_run
+from diffmae_video.engine.log import MetricsLog, Progress
+from diffmae_video.engine.lr import lr_at
+from diffmae_video.engine.optim import set_lr
+from diffmae_video.engine.signals import StopFlag
+from diffmae_video.engine.state import TrainState
+from diffmae_video.seeding import derive_seed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training stage in numbers. ``batch_size`` counts videos of a step over all ranks."""
+
+    stage: str
+    seed: int
+    num_steps: int
+    steps_per_epoch: float
+    batch_size: int
+    accumulation: int
+    peak_lr: float
+    floor_lr: float
+    warmup_steps: int
+    decay: str
+    clip_grad: float
+    max_bad_steps: int
+    max_broken: float
+    checkpoint_steps: int
+    checkpoint_minutes: float
+    num_workers: int
+
+    def lr(self, step: int) -> float:
+        """Learning rate of ``step``."""
+        return lr_at(
+            step,
+            peak=self.peak_lr,
+            floor=self.floor_lr,
+            num_steps=self.num_steps,
+            warmup_steps=self.warmup_steps,
+            decay=self.decay,
+        )
+
+
+class Training:
+    """One stage's training under way.
+
+    Args:
+        state: model, optimiser, moving average and scaler: all that a checkpoint must hold.
+        header: plain data that names the stage, its identity and its classes; stored in each checkpoint.
+        folder: the stage's folder.
+        checkpoints: the stage's checkpoints; training goes on from the latest.
+        dtype: autocast's type; ``torch.float32`` switches it off.
+        stop: set by a signal; acted on between steps.
+        report: told (stage, steps done, steps, loss) after each step.
+        wandb: Weights & Biases project; "" for none.
+    """
+
+    def __init__(
+        self,
+        state: TrainState,
+        *,
+        plan: Plan,
+        world: World,
+        folder: Path,
+        header: dict[str, Any],
+        checkpoints: CheckpointFolder,
+        dtype: torch.dtype,
+        stop: StopFlag,
+        report: Callable[[str, int, int, float], None],
+        wandb: str = "",
+    ) -> None:
+        self.state = state
+        self.plan = plan
+        self.world = world
+        self.header = header
+        self.checkpoints = checkpoints
+        self.dtype = dtype
+        self.stop = stop
+        self.report = report
+        self.step = 0
+        self.bad_steps = 0  # in a row
+        self.skipped_steps = 0  # in all
+        self.best_score = -1.0
+        self.last_loss = float("nan")
+        self.broken = BrokenVideos(limit=plan.max_broken)
+        self._resume()
+        self.metrics = MetricsLog(folder, world=world, resume_step=self.step, wandb_project=wandb)
+        self._saved_at = time.monotonic()
+        self._sums: dict[str, torch.Tensor] = {}
+
+    @property
+    def samples_seen(self) -> int:
+        """Videos that the steps so far have used, over all ranks."""
+        return self.step * self.plan.batch_size
+
+    def batches(self, dataset: Any) -> Iterator[dict[str, Any]]:
+        """Yield the batch of each step left, on the device; save, log and stop between steps.
+
+        Raises:
+            Interrupted: a signal came; the state is saved.
+            TrainingStopped: too many non-finite steps in a row, or too many unreadable videos.
+        """
+        plan, world = self.plan, self.world
+        loader = train_loader(
+            dataset,
+            batch_size=plan.batch_size,
+            rank=world.rank,
+            world_size=world.size,
+            start_step=self.step,
+            num_steps=plan.num_steps,
+            num_workers=plan.num_workers,
+            pin_memory=world.device.type == "cuda",
+        )
+        progress = Progress(plan.num_steps, start=self.step, label=plan.stage, quiet=not world.is_main)
+        with contextlib.closing(progress):
+            self._started = time.perf_counter()
+            for batch in device_prefetch(loader, world.device):
+                self._data_seconds = time.perf_counter() - self._started
+                self._seed_step()
+                set_lr(self.state.optimizer, plan.lr(self.step))
+                self.broken.add(batch["broken"])
+                yield batch
+                progress.update(self.step, self._summary)
+                self._between_steps()
+
+    def parts(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Split a rank's batch into its micro-batches; gradients are exchanged on the last only."""
+        count, size = self.plan.accumulation, len(batch["label"]) // self.plan.accumulation
+        for i in range(count):
+            set_gradient_sync(self.state.model, i == count - 1)
+            yield {name: batch[name][i * size : (i + 1) * size] for name in ("clips", "label", "position", "index")}
+
+    def autocast(self) -> torch.autocast:
+        """Mixed precision for the forward pass."""
+        enabled = self.dtype != torch.float32
+        return torch.autocast(self.world.device.type, dtype=self.dtype, enabled=enabled)
+
+    def backward(self, loss: torch.Tensor, **sums: torch.Tensor) -> None:
+        """Accumulate the gradient of a micro-batch's mean loss; ``sums`` are added up for the metrics."""
+        share = loss / self.plan.accumulation
+        self.state.scaler.scale(share).backward()
+        for name, value in {"loss": share, **sums}.items():
+            value = value.detach().float()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def update(self, describe: Callable[[dict[str, torch.Tensor]], dict[str, Any]] | None = None) -> None:
+        """Take the optimiser's step, or skip it on all ranks alike when loss or gradient isn't finite.
+
+        ``describe`` turns the sums over all ranks into further entries of the metrics line.
+        """
+        sums = {name: sum_over_ranks(self.world, value) for name, value in self._sums.items()}
+        self._sums = {}
+        loss = float(sums.pop("loss")) / self.world.size
+        norm = self.state.clip(self.plan.clip_grad)
+        lr = self.plan.lr(self.step)
+        # Both numbers are the same on every rank, so all ranks decide alike without another exchange.
+        finite = bool(np.isfinite(loss) and np.isfinite(norm))
+        self.state.apply(finite=finite)
+        self.bad_steps = 0 if finite else self.bad_steps + 1
+        self.skipped_steps += not finite
+        self._log(loss, lr, norm, describe(sums) if describe else {})
+        self.last_loss = loss
+        self.step += 1
+
+    def save(self) -> None:
+        """Write a checkpoint of the present step."""
+        self.metrics.sync()
+        state = self._checkpoint()
+        if self.world.is_main:
+            self.checkpoints.save(self.step, state)
+        self._saved_at = time.monotonic()
+
+    def offer_best(self, score: float) -> None:
+        """Keep the present state as the best one if ``score`` is above all before it."""
+        if score > self.best_score:
+            self.best_score = score
+            state = self._checkpoint()
+            if self.world.is_main:
+                self.checkpoints.save_best(state)
+
+    def close(self) -> None:
+        """Close the files of the metrics."""
+        self.metrics.close()
+
+    def _checkpoint(self) -> dict[str, Any]:
+        return {
+            **self.header,
+            "step": self.step,
+            "bad_steps": self.bad_steps,
+            "skipped_steps": self.skipped_steps,
+            "best_score": self.best_score,
+            "last_loss": self.last_loss,
+            "broken": self.broken.state(),
+            **self.state.state_dict(),
+        }
+
+    def _resume(self) -> None:
+        found = self.checkpoints.latest()
+        if found is None:
+            return
+        self.step, saved = found
+        check_same_run(saved, self.header, where=self.checkpoints.path_of(self.step))
+        self.best_score, self.last_loss = saved["best_score"], saved["last_loss"]
+        self.bad_steps, self.skipped_steps = saved["bad_steps"], saved["skipped_steps"]
+        self.broken.load(saved["broken"])
+        self.state.load_state_dict(saved)
+
+    def _seed_step(self) -> None:
+        """Make dropout, stochastic depth and mixup functions of (seed, stage, step, rank)."""
+        seed = derive_seed(self.plan.seed, self.plan.stage, "step", self.step, self.world.rank)
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+
+    def _between_steps(self) -> None:
+        plan = self.plan
+        if self.bad_steps >= plan.max_bad_steps:
+            raise TrainingStopped(self._bad_message())
+        self.broken.check(self.world, self.samples_seen)
+        stop = any_rank(self.world, bool(self.stop))
+        done = self.step == plan.num_steps
+        overdue = time.monotonic() - self._saved_at > 60 * plan.checkpoint_minutes
+        # The clock differs between ranks; saving is collective under FSDP, so they must agree on it.
+        if stop or done or self.step % plan.checkpoint_steps == 0 or any_rank(self.world, overdue):
+            self.save()
+        if stop and not done:
+            raise Interrupted(f"{plan.stage}: saved at step {self.step} of {plan.num_steps}")
+        self._started = time.perf_counter()
+
+    def _bad_message(self) -> str:
+        steps = self.checkpoints.steps()
+        last = self.checkpoints.path_of(steps[-1]) if steps else "none yet"
+        return (
+            f"{self.plan.stage}: {self.bad_steps} non-finite steps in a row, up to step {self.step}; last good "
+            f"checkpoint: {last}; lower {self.plan.stage}.lr or set {self.plan.stage}.clip_grad, or precision=fp32"
+        )
+
+    def _log(self, loss: float, lr: float, norm: float, extra: dict[str, Any]) -> None:
+        seconds = time.perf_counter() - self._started
+        rate = self.plan.batch_size / seconds
+        line = {
+            "samples_seen": self.samples_seen + self.plan.batch_size,
+            "epoch": round((self.step + 1) / self.plan.steps_per_epoch, 4),
+            "loss": loss,
+            **extra,
+            "lr": lr,
+            "grad_norm": norm,
+            "skipped_steps": self.skipped_steps,
+            "broken_videos": self.broken.count,
+            "videos_per_second": rate,
+            "data_seconds": self._data_seconds,
+            "step_seconds": seconds,
+            "memory_gb": _memory_gb(self.world.device),
+        }
+        self.metrics.write(self.step, line)
+        self._summary = {"loss": loss, "lr": lr, "videos/s": rate}
+        if self.broken.count:
+            self._summary["broken"] = self.broken.count
+        self.report(self.plan.stage, self.step + 1, self.plan.num_steps, loss)
+
+
+def _memory_gb(device: torch.device) -> float:
+    """Peak memory of the device, or of this process on a CPU, in GB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

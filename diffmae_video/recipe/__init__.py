@@ -1,0 +1,15 @@
+"""A recipe: everything that decides a run.
+
+A YAML file names what differs from the defaults, ``key=value`` overrides what differs from the file::
+
+    recipe = load_recipe("configs/k400_vitl.yaml", ["pretrain.lr=1e-3", "stages=[finetune,test]"])
+
+Only ``engine/build.py``, ``engine/runner.py``, ``launch`` and ``tools`` read a recipe; data, model and
+diffusion take plain keyword arguments.
+"""
+
+from diffmae_video.recipe.load import dump_recipe, load_recipe, plain_recipe
+from diffmae_video.recipe.rules import RecipeError
+from diffmae_video.recipe.schema import Recipe
+
+__all__ = ["Recipe", "RecipeError", "dump_recipe", "load_recipe", "plain_recipe"]

@@ -1,0 +1,167 @@
+"""What makes a recipe impossible: rules of single fields and of combinations, each with its remedy."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from diffmae_video.model import DECODER_SIZES, SIZES
+from diffmae_video.model.decoder import DecoderSize
+from diffmae_video.recipe.schema import Recipe, TrainRecipe
+
+
+class RecipeError(ValueError):
+    """What a recipe or an override says can't be run; the message is one line with the remedy."""
+
+
+def check(recipe: Recipe) -> None:
+    """Raise :class:`RecipeError` for the first rule that ``recipe`` breaks."""
+    for name, spec, value in walk(recipe):
+        for item in value if isinstance(value, list) else [value]:
+            _check_choice(name, item, spec.metadata["choices"])
+            _check_bounds(name, item, spec.metadata["bounds"])
+    for rule in (_check_cubes, _check_mask, _check_decoder, _check_objective, _check_stages, _check_lengths):
+        rule(recipe)
+    for section in ("pretrain", "finetune"):
+        _check_training(section, getattr(recipe, section), recipe)
+
+
+def walk(section: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
+    """Every field of a recipe as (dotted name, dataclass field, value), in the order of the schema."""
+    for spec in dataclasses.fields(section):
+        value = getattr(section, spec.name)
+        if dataclasses.is_dataclass(value):
+            yield from walk(value, f"{prefix}{spec.name}.")
+        else:
+            yield f"{prefix}{spec.name}", spec, value
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if choices and str(value) not in choices:
+        raise RecipeError(f"{name}={value}: must be one of {', '.join(choices)}")
+
+
+def _check_bounds(name: str, value: Any, bounds: str) -> None:
+    if not bounds:
+        return
+    low, high = (float(end) for end in bounds[1:-1].split(","))
+    above = value >= low if bounds[0] == "[" else value > low
+    below = value <= high if bounds[-1] == "]" else value < high
+    if not (above and below):
+        raise RecipeError(f"{name}={value}: must lie in {bounds}")
+
+
+def _multiples(value: int, divisor: int) -> str:
+    lower = value - value % divisor
+    return f"{lower} or {lower + divisor}" if lower else f"{divisor}"
+
+
+def _check_cubes(recipe: Recipe) -> None:
+    data, model = recipe.data, recipe.model
+    if data.num_frames % model.tubelet:
+        nearest = _multiples(data.num_frames, model.tubelet)
+        raise RecipeError(
+            f"data.num_frames={data.num_frames}: must be a multiple of model.tubelet ({model.tubelet}); use {nearest}"
+        )
+    if data.crop_size % model.patch_size:
+        nearest = _multiples(data.crop_size, model.patch_size)
+        raise RecipeError(
+            f"data.crop_size={data.crop_size}: must be a multiple of model.patch_size ({model.patch_size}); use {nearest}"
+        )
+    if data.dataset == "images" and data.num_frames != 1:
+        raise RecipeError(
+            f"data.num_frames={data.num_frames}: an image is one frame; use data.num_frames=1 model.tubelet=1"
+        )
+
+
+def _check_mask(recipe: Recipe) -> None:
+    ratio, time = recipe.mask.ratio, recipe.data.num_frames // recipe.model.tubelet
+    space = (recipe.data.crop_size // recipe.model.patch_size) ** 2
+    units = {"tube": space, "frame": time, "random": time * space, "block": time * space}[recipe.mask.kind]
+    if units < 2 or not 0 < round(ratio * units) < units:
+        raise RecipeError(
+            f"mask.ratio={ratio}: hides {round(ratio * units)} of the {units} places of a {recipe.mask.kind} mask; "
+            "some must be hidden and some visible: change the ratio or mask.kind"
+        )
+
+
+def _check_decoder(recipe: Recipe) -> None:
+    decoder, depth = recipe.model.decoder, SIZES[recipe.model.size]["depth"]
+    shape = decoder_shape(recipe)
+    if shape["width"] % shape["num_heads"]:
+        raise RecipeError(
+            f"model.decoder.width={shape['width']}: must be a multiple of model.decoder.num_heads ({shape['num_heads']})"
+        )
+    if decoder.kind != "joint" and decoder.taps == "reversed" and shape["depth"] > depth:
+        raise RecipeError(
+            f"model.decoder.depth={shape['depth']}: taps=reversed gives each decoder block an encoder block of its own and "
+            f"the {recipe.model.size} encoder has {depth}; use at most {depth}, or model.decoder.taps=last"
+        )
+
+
+def decoder_shape(recipe: Recipe) -> DecoderSize:
+    """Width, depth and heads of the decoder, with the encoder size's own where the recipe has 0."""
+    decoder, default = recipe.model.decoder, DECODER_SIZES[recipe.model.size]
+    return {
+        "width": decoder.width or default["width"],
+        "depth": decoder.depth or default["depth"],
+        "num_heads": decoder.num_heads or default["num_heads"],
+    }
+
+
+def _check_objective(recipe: Recipe) -> None:
+    diffusion, feature = recipe.diffusion, recipe.diffusion.feature
+    if diffusion.objective == "mae" and diffusion.target != "x0":
+        raise RecipeError(f"diffusion.target={diffusion.target}: objective=mae has no noise to predict; use target=x0")
+    if feature.teacher and not feature.checkpoint:
+        raise RecipeError(
+            f"diffusion.feature.teacher={feature.teacher}: a teacher needs weights; give diffusion.feature.checkpoint=PATH"
+        )
+    if feature.checkpoint and not feature.teacher:
+        raise RecipeError(
+            "diffusion.feature.checkpoint: weights without a model; give diffusion.feature.teacher=TIMM_NAME"
+        )
+
+
+def _check_stages(recipe: Recipe) -> None:
+    order = ["pretrain", "finetune", "test"]
+    if not recipe.stages or recipe.stages != [stage for stage in order if stage in recipe.stages]:
+        raise RecipeError(f"stages={recipe.stages}: name each stage once, in the order {', '.join(order)}")
+    if recipe.finetune.pool == "class" and not recipe.model.class_token:
+        raise RecipeError(
+            "finetune.pool=class: the encoder has no class token; use model.class_token=true or finetune.pool=mean"
+        )
+
+
+def _check_lengths(recipe: Recipe) -> None:
+    pairs = {
+        "data.mean": (recipe.data.mean, 3),
+        "data.std": (recipe.data.std, 3),
+        "pretrain.betas": (recipe.pretrain.betas, 2),
+        "finetune.betas": (recipe.finetune.betas, 2),
+    }
+    for name, (values, length) in pairs.items():
+        if len(values) != length:
+            raise RecipeError(f"{name}={values}: must have {length} numbers")
+    if min(recipe.data.std) <= 0:
+        raise RecipeError(f"data.std={recipe.data.std}: must be above 0")
+
+
+def _check_training(section: str, train: TrainRecipe, recipe: Recipe) -> None:
+    if train.warmup_epochs >= train.epochs:
+        raise RecipeError(
+            f"{section}.warmup_epochs={train.warmup_epochs:g}: must be below {section}.epochs ({train.epochs:g})"
+        )
+    if train.batch_size % train.accumulation:
+        raise RecipeError(
+            f"{section}.batch_size={train.batch_size}: must be a multiple of {section}.accumulation ({train.accumulation})"
+        )
+    low, high = (train.crop_scale + [math.nan, math.nan])[:2]
+    if len(train.crop_scale) != 2 or not 0 < low <= high <= 1:
+        raise RecipeError(
+            f"{section}.crop_scale={train.crop_scale}: must be two areas with 0 < smallest <= largest <= 1"
+        )
+    if train.flip and recipe.data.dataset == "ssv2":
+        raise RecipeError(f"{section}.flip=true: ssv2's labels tell left from right; use {section}.flip=null")

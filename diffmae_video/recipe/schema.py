@@ -1,0 +1,217 @@
+"""The fields of a recipe: typed, frozen, one line each, and the only home of defaults.
+
+The bracketed tags say where a default comes from: [P] the DiffMAE paper, [3] its re-implementers and
+follow-ups, [M] recalled from the paper but not checked, [MAE-ST], [VideoMAE], [us] our choice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from diffmae_video.model import SIZES
+
+TAPS = ("reversed", "last")
+MASKS = ("tube", "random", "frame", "block")
+STAGES = ("pretrain", "finetune", "test")
+DATASETS = ("kinetics400", "kinetics600", "kinetics700", "ssv2", "ucf101", "hmdb51", "list", "folder", "images")
+
+
+def key(default: Any, doc: str, *, choices: tuple[str, ...] = (), bounds: str = "") -> Any:
+    """A recipe field: default, one line of documentation, and the rule that its value must keep.
+
+    ``bounds`` is an interval in the usual notation: ``"(0, 1)"`` open, ``"[1, inf)"`` half open.
+    """
+    metadata = {"doc": doc, "choices": choices, "bounds": bounds}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Which videos, and which frames of them."""
+
+    dataset: str = key("list", "collection; decides the list format and the flip rule", choices=DATASETS)
+    root: str = key("", "folder that the paths of the lists are relative to")
+    train_list: str = key("", "list of training videos (for folder and images: a folder of class folders)")
+    val_list: str = key("", "list of validation videos, scored by the test stage")
+    manifest: str = key("", "manifest of tools/scan_videos.py; videos that it calls bad are left out")
+    num_frames: int = key(16, "frames of a clip [MAE-ST]", bounds="[1, inf)")
+    stride_frames: int = key(4, "steps of the fps-normalised time line between frames [MAE-ST]", bounds="[1, inf)")
+    fps: float = key(30.0, "frame rate of that time line, Hz; 0 takes each video's own", bounds="[0, inf)")
+    crop_size: int = key(224, "height and width of a clip in pixels", bounds="[1, inf)")
+    short_video: str = key(
+        "loop", "a video shorter than its clip: loop, or hold the last frame", choices=("loop", "hold")
+    )
+    backend: str = key("auto", "decoder of video files", choices=("auto", "pyav", "decord", "torchcodec"))
+    num_workers: int = key(2, "loader processes a rank", bounds="[0, inf)")
+    timeout_seconds: float = key(30.0, "a reader slower than this is given up as broken", bounds="(0, inf)")
+    max_broken: float = key(0.01, "share of unreadable videos that stops training [us]", bounds="[0, 1]")
+    mean: list[float] = key([0.45, 0.45, 0.45], "mean of R, G, B in [0, 1] [MAE-ST]")
+    std: list[float] = key([0.225, 0.225, 0.225], "standard deviation of R, G, B [MAE-ST]")
+
+
+@dataclass(frozen=True)
+class DecoderRecipe:
+    """The decoder over the masked cubes."""
+
+    kind: str = key("cross_self", "one of the paper's three [P]", choices=("joint", "cross_self", "cross"))
+    depth: int = key(
+        0, "decoder blocks; 0 takes DECODER_SIZES' row of the encoder [us; paper: 8, M]", bounds="[0, inf)"
+    )
+    width: int = key(0, "decoder width; 0 takes DECODER_SIZES' [us; paper: 512, M]", bounds="[0, inf)")
+    num_heads: int = key(0, "attention heads; 0 takes DECODER_SIZES' [us]", bounds="[0, inf)")
+    taps: str = key("reversed", "encoder blocks read: top-down [P, 3], or only the last (joint: always)", choices=TAPS)
+    predict_fraction: float = key(1.0, "share of the masked cubes trained on; unbiased for cross [us]", bounds="(0, 1]")
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """The spatiotemporal ViT and its decoder."""
+
+    size: str = key("base", "row of the SIZES table", choices=tuple(SIZES))
+    tubelet: int = key(2, "frames of a cube [MAE-ST]", bounds="[1, inf)")
+    patch_size: int = key(16, "height and width of a cube in pixels [P]", bounds="[1, inf)")
+    class_token: bool = key(False, "put a class token before the cubes")
+    positions: str = key("sincos", "position table: fixed sines or learned", choices=("sincos", "learned"))
+    checkpointing: bool = key(False, "recompute activations: less memory, a third more compute")
+    decoder: DecoderRecipe = field(default_factory=DecoderRecipe)
+
+
+@dataclass(frozen=True)
+class MaskRecipe:
+    """What is hidden in pre-training."""
+
+    kind: str = key("tube", "tube (one spatial mask through time), random, frame or block", choices=MASKS)
+    ratio: float = key(0.9, "share of the cubes that is hidden [M, MAE-ST]", bounds="(0, 1)")
+
+
+@dataclass(frozen=True)
+class FeatureRecipe:
+    """A second target: features of a frozen teacher, predicted by a second decoder."""
+
+    teacher: str = key("", "timm model name of the teacher; empty switches the target off [M]")
+    checkpoint: str = key("", "local weights of the teacher (.pth or .safetensors)")
+    weight: float = key(1.0, "weight of (1 - cosine) beside the pixel loss [us]", bounds="(0, inf)")
+
+
+@dataclass(frozen=True)
+class DiffusionRecipe:
+    """What is predicted, from how much noise."""
+
+    objective: str = key("diffusion", "mae: mask tokens, no noise (the baseline)", choices=("diffusion", "mae"))
+    target: str = key("x0", "what the decoder predicts [P: x0]", choices=("x0", "eps", "v"))
+    schedule: str = key("linear", "noise schedule", choices=("linear", "cosine"))
+    rho: float = key(1.0, "exponent of each beta: below 1 more noise [M]", bounds="(0, inf)")
+    num_steps: int = key(1000, "diffusion steps S [M]", bounds="[2, inf)")
+    pixels: str = key("raw", "normalized: per cube, as MAE; can't inpaint honestly", choices=("raw", "normalized"))
+    feature: FeatureRecipe = field(default_factory=FeatureRecipe)
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """What pre-training and fine-tuning have in common."""
+
+    epochs: float = key(1.0, "passes over the videos", bounds="(0, inf)")
+    warmup_epochs: float = key(0.0, "epochs of linear warm-up from 0", bounds="[0, inf)")
+    batch_size: int = key(256, "videos of an optimiser step, over all ranks", bounds="[1, inf)")
+    accumulation: int = key(1, "forward/backward passes of a step, on equal parts", bounds="[1, inf)")
+    clips_per_video: int = key(1, "clips drawn of each opened video (repeated sampling)", bounds="[1, inf)")
+    lr: float = key(1.5e-4, "learning rate per 256 videos; clips_per_video isn't counted", bounds="(0, inf)")
+    min_lr: float = key(1e-6, "learning rate at the end, not scaled", bounds="[0, inf)")
+    decay: str = key("cosine", "rate after the warm-up", choices=("cosine", "linear", "constant"))
+    betas: list[float] = key([0.9, 0.95], "AdamW's betas")
+    weight_decay: float = key(0.05, "AdamW's weight decay; none on vectors and tokens", bounds="[0, inf)")
+    clip_grad: float = key(0.0, "largest norm of the gradient; 0 leaves it", bounds="[0, inf)")
+    ema_decay: float = key(0.0, "moving average of the weights a step; 0 keeps none", bounds="[0, 1)")
+    crop_scale: list[float] = key([0.5, 1.0], "area of the random resized crop, share of the frame")
+    flip: bool | None = key(None, "horizontal flip; null takes the collection's rule (never for ssv2)")
+    checkpoint_epochs: float = key(1.0, "a checkpoint every so many epochs", bounds="(0, inf)")
+    checkpoint_minutes: float = key(30.0, "and at least every so many minutes", bounds="(0, inf)")
+    keep_checkpoints: int = key(2, "checkpoints kept beside the best", bounds="[1, inf)")
+    max_bad_steps: int = key(10, "non-finite steps in a row after which the run stops", bounds="[1, inf)")
+
+
+@dataclass(frozen=True)
+class PretrainRecipe(TrainRecipe):
+    """Pre-training: the decoder denoises what the encoder doesn't see."""
+
+
+@dataclass(frozen=True)
+class FinetuneRecipe(TrainRecipe):
+    """Fine-tuning: the encoder and a linear head on labelled clips."""
+
+    betas: list[float] = key([0.9, 0.999], "AdamW's betas")
+    crop_scale: list[float] = key([0.08, 1.0], "area of the random resized crop, share of the frame")
+    init: str = key("pretrain", "pretrain (this run's encoder), none (scratch), or a checkpoint's path")
+    train_list: str = key("", "labelled videos, where they aren't data.train_list")
+    sampling: str = key("dense", "dense, or a frame of each segment (TSN)", choices=("dense", "segment"))
+    layer_decay: float = key(0.75, "learning rate of a block relative to the one above it", bounds="(0, 1]")
+    drop_path: float = key(0.1, "stochastic depth of the last block, linear from 0", bounds="[0, 1)")
+    head_dropout: float = key(0.0, "dropout before the head", bounds="[0, 1)")
+    head_init_scale: float = key(0.001, "scale of the head's first weights [MAE-ST]", bounds="(0, inf)")
+    pool: str = key("mean", "what the head reads", choices=("mean", "class"))
+    label_smoothing: float = key(0.1, "label smoothing", bounds="[0, 1)")
+    mixup: float = key(0.0, "alpha of mixup; 0 off", bounds="[0, inf)")
+    cutmix: float = key(0.0, "alpha of CutMix; 0 off", bounds="[0, inf)")
+    rand_augment_ops: int = key(0, "RandAugment operations a clip; 0 off", bounds="[0, inf)")
+    rand_augment_magnitude: int = key(7, "RandAugment magnitude, of 30", bounds="[0, 30]")
+    color_jitter: float = key(0.0, "brightness, contrast, saturation jitter; 0 off", bounds="[0, 1]")
+    erase_prob: float = key(0.0, "probability of random erasing", bounds="[0, 1]")
+    eval_epochs: float = key(0.0, "validate every so many epochs; 0 never", bounds="[0, inf)")
+
+
+@dataclass(frozen=True)
+class TestRecipe:
+    """Testing: softmax averaged over views x crops of each video."""
+
+    __test__ = False  # not a pytest class
+
+    views: int = key(5, "temporal views of a video", bounds="[1, inf)")
+    crops: int = key(3, "spatial crops of a view, along the longer side", choices=("1", "3"))
+    batch_size: int = key(8, "videos of a forward pass, a rank", bounds="[1, inf)")
+    weights: str = key("last", "last or best checkpoint of the fine-tuning, or the path of one")
+
+
+@dataclass(frozen=True)
+class SlurmRecipe:
+    """What tools/submit.py asks SLURM for."""
+
+    nodes: int = key(1, "nodes", bounds="[1, inf)")
+    gpus_per_node: int = key(8, "GPUs a node, one task each; 0 runs on CPUs", bounds="[0, inf)")
+    tasks_per_node: int = key(1, "tasks a node where gpus_per_node is 0", bounds="[1, inf)")
+    cpus_per_task: int = key(10, "CPUs a task: its loader workers and itself", bounds="[1, inf)")
+    mem_gb: int = key(0, "memory a node in GB; 0 leaves the partition's default", bounds="[0, inf)")
+    partition: str = key("", "partition; empty takes the cluster's default")
+    account: str = key("", "account to charge")
+    qos: str = key("", "quality of service")
+    hours: float = key(24.0, "time limit; a job that reaches it is requeued and goes on", bounds="(0, inf)")
+    max_requeues: int = key(20, "requeues after which a job ends", bounds="[0, inf)")
+    signal_delay_seconds: int = key(120, "warning before the limit: a step and a save", bounds="[1, inf)")
+    extra: dict[str, str] = key({}, "further sbatch parameters, name: value")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run: data, model, mask and diffusion once, and a section for each stage."""
+
+    stages: list[str] = key(list(STAGES), "stages to run, in this order", choices=STAGES)
+    output_dir: str = key("runs/run", "folder of the run")
+    seed: int = key(0, "decides every draw of the run", bounds="[0, inf)")
+    device: str = key("auto", "auto takes a GPU where there is one", choices=("auto", "cpu", "cuda"))
+    precision: str = key(
+        "auto", "auto: bf16, fp16 on older GPUs, fp32 on CPUs", choices=("auto", "fp32", "bf16", "fp16")
+    )
+    tf32: bool = key(True, "TensorFloat-32 matrix products for what stays in float32 on a GPU")
+    compile: bool = key(False, "torch.compile the training step")
+    parallel: str = key("ddp", "several ranks: replicas, or FSDP2 shards (ViT-H/g)", choices=("ddp", "fsdp"))
+    wandb: str = key("", "Weights & Biases project; empty keeps the metrics in the run folder only")
+    data: DataRecipe = field(default_factory=DataRecipe)
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    mask: MaskRecipe = field(default_factory=MaskRecipe)
+    diffusion: DiffusionRecipe = field(default_factory=DiffusionRecipe)
+    pretrain: PretrainRecipe = field(default_factory=PretrainRecipe)
+    finetune: FinetuneRecipe = field(default_factory=FinetuneRecipe)
+    test: TestRecipe = field(default_factory=TestRecipe)
+    slurm: SlurmRecipe = field(default_factory=SlurmRecipe)

@@ -55,7 +55,7 @@ def evaluate(
     loader = test_loader(views, batch_size=batch_size, rank=world.rank, world_size=world.size, num_workers=num_workers)
     rows: list[tuple[int, bool, bool]] = []
     unread: list[str] = []
-    progress = Progress(len(loader), label=name, quiet=not world.is_main)
+    progress = Progress(name, total=len(loader), world=world)
     for done, batch in enumerate(loader, start=1):
         probabilities = _probabilities(model, batch["clips"].to(world.device), world, dtype, mean, std)
         ranks = label_ranks(probabilities, batch["label"].to(world.device)).tolist()
@@ -64,7 +64,7 @@ def evaluate(
                 unread.append(error)
             else:
                 rows.append((index, rank < 1, rank < 5))
-        progress.update(done, {"videos": len(rows)})
+        progress.update(done, f"{len(rows)} videos")
     progress.close()
     return _scores(gather_objects(world, (rows, unread)), total=len(views))
 

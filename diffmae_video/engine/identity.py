@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffmae_video.recipe import Recipe
+from diffmae_video.recipe import Recipe, load_recipe
 from diffmae_video.recipe.rules import walk
 
 # Sections that decide each stage's result, beside the seed and the precision.
@@ -36,6 +36,8 @@ _FREE = {
     ),
 }
 
+WAYS_OUT = "give another output_dir, or set it back"
+
 
 class OtherRunError(ValueError):
     """A folder or a checkpoint belongs to another run; one line naming the difference."""
@@ -56,6 +58,21 @@ def identity(recipe: Recipe, stage: str) -> dict[str, Any]:
     }
 
 
+def check_same_recipe(recipe: Recipe, folder: Path) -> None:
+    """Refuse a folder in which another recipe has begun a training stage that ``recipe`` would go on with.
+
+    Raises:
+        OtherRunError: naming the first key that differs.
+    """
+    path = folder / "recipe.yaml"
+    if not path.exists():
+        return
+    before = load_recipe(path)
+    for stage in ("pretrain", "finetune"):
+        if stage in recipe.stages and (folder / stage).exists():
+            _check_same_keys(identity(before, stage), identity(recipe, stage), where=path)
+
+
 def check_same_run(saved: Mapping[str, Any], wanted: Mapping[str, Any], *, where: Path) -> None:
     """Refuse what was saved by another stage, recipe, class list or data set size.
 
@@ -67,18 +84,21 @@ def check_same_run(saved: Mapping[str, Any], wanted: Mapping[str, Any], *, where
     Raises:
         OtherRunError: naming the first difference and the ways out.
     """
-    ways_out = "give another output_dir, or set it back"
     if saved["stage"] != wanted["stage"]:
         raise OtherRunError(f"{where}: is of stage {saved['stage']}, not {wanted['stage']}; give another output_dir")
-    for name, value in wanted["identity"].items():
-        before = saved["identity"].get(name)
-        if before != value:
-            raise OtherRunError(f"{where}: is of a run with {name}={before}, this one has {value}; {ways_out}")
+    _check_same_keys(saved["identity"], wanted["identity"], where=where)
     if saved["classes"] != wanted["classes"]:
-        raise OtherRunError(f"{where}: {_class_difference(saved['classes'], wanted['classes'])}; {ways_out}")
+        raise OtherRunError(f"{where}: {_class_difference(saved['classes'], wanted['classes'])}; {WAYS_OUT}")
     if saved["num_videos"] != wanted["num_videos"]:
         counts = f"{saved['num_videos']} training videos, this one has {wanted['num_videos']}"
-        raise OtherRunError(f"{where}: is of a run over {counts}; {ways_out}")
+        raise OtherRunError(f"{where}: is of a run over {counts}; {WAYS_OUT}")
+
+
+def _check_same_keys(saved: Mapping[str, Any], wanted: Mapping[str, Any], *, where: Path) -> None:
+    for name in sorted(saved.keys() | wanted.keys()):
+        before, now = (values[name] if name in values else "nothing" for values in (saved, wanted))
+        if before != now:
+            raise OtherRunError(f"{where}: is of a run with {name}={before}, this one has {now}; {WAYS_OUT}")
 
 
 def _class_difference(saved: list[str], wanted: list[str]) -> str:

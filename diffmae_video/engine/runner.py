@@ -8,12 +8,15 @@ from pathlib import Path
 
 import torch
 
-from diffmae_video.engine.distributed import start_world, stop_world
+from diffmae_video.engine.distributed import barrier, start_world, stop_world
 from diffmae_video.engine.errors import Interrupted
+from diffmae_video.engine.identity import check_same_recipe
 from diffmae_video.engine.signals import RESUME_ME, StopFlag
 from diffmae_video.engine.stages import Run, run_finetune, run_pretrain, run_test
-from diffmae_video.engine.status import RunLock, now, read_status
+from diffmae_video.engine.status import RunLock, Status
 from diffmae_video.recipe import Recipe, dump_recipe
+
+STAGES: dict[str, Callable[[Run], None]] = {"pretrain": run_pretrain, "finetune": run_finetune, "test": run_test}
 
 
 def run(recipe: Recipe) -> int:
@@ -24,49 +27,41 @@ def run(recipe: Recipe) -> int:
 
     Raises:
         ValueError: what a user can put right, in one line.
-        RuntimeError: training can't go on; everything saved is kept.
+        TrainingStopped: training can't go on; everything saved is kept.
     """
     world = start_world(recipe.device)
     folder = Path(recipe.output_dir)
-    try:
-        with StopFlag() as stop, RunLock(folder) if world.is_main else contextlib.nullcontext():
-            before = read_status(folder)
-            this = Run(recipe, world, stop, folder)
-            this.restarts = before["restarts"] + 1 if before else 0
-            this.started = before["started"] if before else now()
-            with _failures_told(this):
-                return _run_stages(this)
-    finally:
-        stop_world(world)
+    with StopFlag() as stop, RunLock(folder) if world.is_main else contextlib.nullcontext():
+        this = Run(recipe, world, stop, Status(folder, world=world))
+        with _failures_told(this.status):
+            code = _run_stages(this)
+    stop_world(world)
+    return code
 
 
 def _run_stages(this: Run) -> int:
-    stages: dict[str, Callable[[Run], None]] = {
-        "pretrain": run_pretrain,
-        "finetune": run_finetune,
-        "test": run_test,
-    }
     torch.set_float32_matmul_precision("high" if this.recipe.tf32 else "highest")
-    this.tell("running")
+    check_same_recipe(this.recipe, this.folder)
+    barrier(this.world)  # every rank has read the recipe before rank 0 renews it
     if this.world.is_main:
         (this.folder / "recipe.yaml").write_text(dump_recipe(this.recipe), encoding="utf-8")
     for stage in this.recipe.stages:
         try:
-            stages[stage](this)
+            STAGES[stage](this)
         except Interrupted as stopped:
-            this.tell("interrupted", stage=stage, reason=f"{this.stop.signal_name}: {stopped}")
+            this.status.end("interrupted", reason=f"{this.stop.signal_name or 'another rank'}: {stopped}")
             this.say(f"{stopped}; run the same command to go on")
             return RESUME_ME
-    this.tell("finished", stage=this.recipe.stages[-1])
+    this.status.end("finished")
     return 0
 
 
 @contextlib.contextmanager
-def _failures_told(this: Run) -> Iterator[None]:
+def _failures_told(status: Status) -> Iterator[None]:
     try:
         yield
     except Exception as error:
         # Best effort: on a full disk the reason must still reach the terminal.
         with contextlib.suppress(OSError):
-            this.tell("failed", reason=" ".join(str(error).split())[:300])
+            status.end("failed", reason=" ".join(str(error).split())[:300])
         raise

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from diffmae_video.engine.finetune import finetune
 from diffmae_video.engine.identity import check_same_run, identity
 from diffmae_video.engine.pretrain import pretrain
 from diffmae_video.engine.signals import StopFlag
-from diffmae_video.engine.status import write_status
+from diffmae_video.engine.status import Status
 from diffmae_video.engine.training import Plan, Training
 from diffmae_video.engine.weights import load_encoder_weights
 from diffmae_video.model import VideoClassifier
@@ -32,17 +31,19 @@ from diffmae_video.recipe import Recipe, plain_recipe
 from diffmae_video.seeding import derive_seed
 
 
-@dataclass
+@dataclass(frozen=True)
 class Run:
     """What the stages of one run share."""
 
     recipe: Recipe
     world: World
     stop: StopFlag
-    folder: Path
-    restarts: int = 0
-    started: str = ""
-    _told_at: float = field(default=-1e9)
+    status: Status
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder; each stage has one in it."""
+        return Path(self.recipe.output_dir)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -53,17 +54,6 @@ class Run:
         """Print a line, once for all ranks."""
         if self.world.is_main:
             print(text, flush=True)
-
-    def report(self, stage: str, step: int, num_steps: int, loss: float) -> None:
-        """Renew status.json, at most once in two seconds."""
-        if time.monotonic() - self._told_at > 2:
-            self.tell("running", stage=stage, step=step, num_steps=num_steps, loss=loss)
-
-    def tell(self, state: str, **fields: Any) -> None:
-        """Write status.json."""
-        self._told_at = time.monotonic()
-        if self.world.is_main:
-            write_status(self.folder, state=state, restarts=self.restarts, started=self.started, **fields)
 
 
 def run_pretrain(this: Run) -> None:
@@ -223,7 +213,7 @@ def _start_training(this: Run, model: DiffMAE | VideoClassifier, header: dict[st
         checkpoints=CheckpointFolder(folder / "checkpoints", keep_last=train.keep_checkpoints),
         dtype=this.dtype,
         stop=this.stop,
-        report=this.report,
+        status=this.status,
         wandb=recipe.wandb,
     )
 

@@ -32,6 +32,7 @@ from diffmae_video.engine.lr import lr_at
 from diffmae_video.engine.optim import set_lr
 from diffmae_video.engine.signals import StopFlag
 from diffmae_video.engine.state import TrainState
+from diffmae_video.engine.status import Status
 from diffmae_video.seeding import derive_seed
 
 
@@ -78,7 +79,7 @@ class Training:
         checkpoints: the stage's checkpoints; training goes on from the latest.
         dtype: autocast's type; ``torch.float32`` switches it off.
         stop: set by a signal; acted on between steps.
-        report: told (stage, steps done, steps, loss) after each step.
+        status: told of each step.
         wandb: Weights & Biases project; "" for none.
     """
 
@@ -93,7 +94,7 @@ class Training:
         checkpoints: CheckpointFolder,
         dtype: torch.dtype,
         stop: StopFlag,
-        report: Callable[[str, int, int, float], None],
+        status: Status,
         wandb: str = "",
     ) -> None:
         self.state = state
@@ -103,7 +104,7 @@ class Training:
         self.checkpoints = checkpoints
         self.dtype = dtype
         self.stop = stop
-        self.report = report
+        self.status = status
         self.step = 0
         self.bad_steps = 0  # in a row
         self.skipped_steps = 0  # in all
@@ -111,7 +112,7 @@ class Training:
         self.last_loss = float("nan")
         self.broken = BrokenVideos(limit=plan.max_broken)
         self._resume()
-        self.metrics = MetricsLog(folder, world=world, resume_step=self.step, wandb_project=wandb)
+        self.metrics = MetricsLog(folder, world=world, resume_step=self.step, wandb=wandb)
         self._saved_at = time.monotonic()
         self._sums: dict[str, torch.Tensor] = {}
 
@@ -138,7 +139,7 @@ class Training:
             num_workers=plan.num_workers,
             pin_memory=world.device.type == "cuda",
         )
-        progress = Progress(plan.num_steps, start=self.step, label=plan.stage, quiet=not world.is_main)
+        progress = Progress(plan.stage, total=plan.num_steps, initial=self.step, world=world)
         with contextlib.closing(progress):
             self._started = time.perf_counter()
             for batch in device_prefetch(loader, world.device):
@@ -279,10 +280,9 @@ class Training:
             "memory_gb": _memory_gb(self.world.device),
         }
         self.metrics.write(self.step, line)
-        self._summary = {"loss": loss, "lr": lr, "videos/s": rate}
-        if self.broken.count:
-            self._summary["broken"] = self.broken.count
-        self.report(self.plan.stage, self.step + 1, self.plan.num_steps, loss)
+        broken = f" broken {self.broken.count}" if self.broken.count else ""
+        self._summary = f"loss {loss:.4f} lr {lr:.1e} {rate:.0f} videos/s{broken}"
+        self.status.update(stage=self.plan.stage, step=self.step + 1, num_steps=self.plan.num_steps, loss=loss)
 
 
 def _memory_gb(device: torch.device) -> float:

@@ -1,0 +1,278 @@
+"""The training step: its draws, its loss against the formula, its gradients, and what it doesn't depend on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from diffmae_video.diffusion import DiffMAE, Draw, Schedule
+from diffmae_video.diffusion.process import TARGETS
+from diffmae_video.model import Mask
+from diffmae_video.seeding import generator
+from tests.reference.tiny import (
+    DECODERS,
+    draw,
+    randomize,
+    tiny_decoder,
+    tiny_encoder,
+    tiny_features,
+    tiny_model,
+    to_double,
+    video,
+)
+
+MODES = [("diffusion", target) for target in TARGETS] + [("mae", "x0")]
+
+
+def part(drawn: Draw, b: int) -> Draw:
+    one = slice(b, b + 1)
+    mask = Mask(drawn.mask.visible[one], drawn.mask.masked[one])
+    return Draw(mask=mask, predicted=drawn.predicted[one], t=drawn.t[one], noise=drawn.noise[one])
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+@pytest.mark.parametrize("pixels", ["raw", "normalized"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_loss_is_the_formula_clip_by_clip(kind, pixels, target):
+    """loss = mean over hidden cubes of (target - Decoder(x_t, t, Encoder(visible)))^2, written with loops."""
+    model = tiny_model(kind, target=target, pixels=pixels).double()
+    clips, drawn = video(3, dtype=torch.float64), to_double(draw(model, 3))
+    losses = model(clips, drawn)
+    cubes = model.encoder.patchify(clips)
+    alpha_bar = Schedule(num_steps=50, rho=0.8).alpha_bar
+    expected = []
+    for b in range(3):
+        x0 = torch.stack([cubes[b, i] for i in drawn.mask.masked[b].tolist()])
+        if pixels == "normalized":
+            x0 = torch.stack([(cube - cube.mean()) / (cube.var() + 1e-6).sqrt() for cube in x0])
+        a, noise = alpha_bar[drawn.t[b]], drawn.noise[b]
+        x_t = a.sqrt() * x0 + (1 - a).sqrt() * noise
+        visible = drawn.mask.visible[b : b + 1]
+        latents = model.encoder(clips[b : b + 1], part(drawn, b).mask, taps=model.decoder.taps)
+        tokens = x_t @ model.objective.embed.weight.T + model.objective.embed.bias
+        tokens = tokens + model.objective.time(drawn.t[b : b + 1])
+        answer = model.decoder(latents, tokens[None], visible=visible, predicted=drawn.predicted[b : b + 1])[0]
+        wanted = {"x0": x0, "eps": noise, "v": a.sqrt() * noise - (1 - a).sqrt() * x0}[target]
+        expected.append((answer - wanted).square().mean())
+    # 1e-6: the model's noise levels are float32
+    torch.testing.assert_close(losses.per_clip, torch.stack(expected).float(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(losses.loss, losses.per_clip.mean())
+    assert torch.equal(losses.t, drawn.t)
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+@pytest.mark.parametrize(("objective", "target"), MODES)
+@pytest.mark.parametrize("pixels", ["raw", "normalized"])
+def test_every_parameter_gets_a_finite_gradient(kind, objective, target, pixels):
+    model = tiny_model(
+        kind,
+        objective=objective,
+        target=target,
+        pixels=pixels,
+        encoder={"class_token": True, "positions": "learned"},
+    )
+    model(video(2), draw(model, 2)).loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+@pytest.mark.parametrize(("objective", "target"), MODES)
+def test_gradients_are_those_of_finite_differences(kind, objective, target):
+    """gradcheck through the whole model in float64, for one parameter of each part and for the pixels.
+
+    The loss is made in float32 on purpose; here it is made from its float64 parts instead.
+    """
+    model = tiny_model(kind, objective=objective, target=target).double()
+    drawn = to_double(draw(model, 1, ratio=0.9))
+    first = {}
+    for name, parameter in model.named_parameters():
+        kind_of = name.split(".", 1)[0] + parameter.shape.__repr__() * (parameter.ndim == 1)
+        if parameter.numel() <= 60:
+            first.setdefault(kind_of, (name, parameter))
+    inputs = video(1, dtype=torch.float64).requires_grad_()
+
+    def residual(clips, *_):
+        cubes = model.encoder.patchify(clips)
+        x0 = cubes.gather(1, drawn.predicted[..., None].expand(-1, -1, cubes.shape[-1]))
+        tokens = model.objective.tokens(x0, t=drawn.t, noise=drawn.noise)
+        output = model.decode(model.encode(cubes, drawn.mask), tokens, drawn.mask, drawn.predicted)
+        return (output - model.objective.target(x0, t=drawn.t, noise=drawn.noise)).square().mean()
+
+    parameters = [parameter for _, parameter in first.values()]
+    assert len(parameters) >= 4
+    assert torch.autograd.gradcheck(residual, (inputs, *parameters), fast_mode=True)
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+@pytest.mark.parametrize("objective", ["diffusion", "mae"])
+def test_a_batch_of_two_is_two_batches_of_one(kind, objective):
+    model = tiny_model(kind, objective=objective).double()
+    clips, drawn = video(2, dtype=torch.float64), to_double(draw(model, 2))
+    together = model(clips, drawn).per_clip
+    alone = torch.cat([model(clips[b : b + 1], part(drawn, b)).per_clip for b in range(2)])
+    torch.testing.assert_close(together, alone, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("options", [{}, {"predict_fraction": 0.4}, {"objective": "mae"}])
+@pytest.mark.parametrize("mask_kind", ["tube", "random", "frame", "block"])
+def test_a_clips_draws_depend_on_its_generator_alone(options, mask_kind):
+    model = tiny_model("cross", **options)
+    together = draw(model, 3, kind=mask_kind, ratio=0.5)
+    for b in range(3):
+        alone = model.draw([generator("draw", 0, b)], mask_kind=mask_kind, mask_ratio=0.5)
+        for ours, theirs in zip(flat(part(together, b)), flat(alone), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def flat(drawn):
+    return [drawn.mask.visible, drawn.mask.masked, drawn.predicted, drawn.t, drawn.noise]
+
+
+def test_levels_are_uniform_and_noise_is_normal():
+    model = tiny_model("cross")
+    drawn = draw(model, 4000, ratio=0.5)
+    counts = torch.bincount(drawn.t, minlength=50)
+    assert counts.shape == (50,)
+    assert ((counts - 80.0) ** 2 / 80).sum() < 85  # chi-square with 49 degrees, far below 1 in 1000
+    assert drawn.noise.shape == (4000, 12, 24)
+    assert abs(drawn.noise.mean()) < 5e-3
+    assert abs(drawn.noise.std() - 1) < 5e-3
+
+
+def test_a_fraction_of_the_hidden_cubes_is_predicted_and_all_are_without():
+    model = tiny_model("cross", predict_fraction=0.25)
+    drawn = draw(model, 8, ratio=0.67)
+    assert drawn.mask.masked.shape == (8, 16)
+    assert drawn.predicted.shape == (8, 4)
+    assert drawn.noise.shape == (8, 4, 24)
+    for chosen, hidden in zip(drawn.predicted.tolist(), drawn.mask.masked.tolist(), strict=True):
+        assert set(chosen) <= set(hidden)
+        assert chosen == sorted(set(chosen))
+    assert len({tuple(sorted(set(row))) for row in drawn.predicted.tolist()}) > 1
+    whole = tiny_model("cross")
+    assert torch.equal(draw(whole, 2).predicted, draw(whole, 2).mask.masked)
+
+
+def test_a_fraction_is_unbiased_for_the_cross_decoder():
+    """Averaged over all subsets of equal size, loss and gradients are those of all hidden cubes."""
+    model = tiny_model("cross").double()
+    drawn, clips = to_double(draw(model, 1)), video(1, dtype=torch.float64)
+
+    def gradients(columns):
+        model.zero_grad()
+        some = Draw(mask=drawn.mask, predicted=drawn.predicted[:, columns], t=drawn.t, noise=drawn.noise[:, columns])
+        model(clips, some).loss.backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    thirds = torch.arange(18).view(3, 6)  # disjoint thirds: each cube is in one, as in a uniform subset on average
+    mean = torch.stack([gradients(columns) for columns in thirds]).mean(0)
+    torch.testing.assert_close(mean, gradients(torch.arange(18)), rtol=1e-5, atol=1e-8)
+
+
+def test_visible_pixels_get_no_loss_and_hidden_ones_reach_the_decoder_only_as_noise():
+    """At the noisiest level the decoder's input is nearly x0-free, and visible cubes are in no target."""
+    model = tiny_model("cross")
+    clips, drawn = video(2), draw(model, 2)
+    clips.requires_grad_()
+    cubes = model.encoder.patchify(clips)
+    tokens = torch.zeros(2, drawn.predicted.shape[1], 20)
+    output = model.decode(model.encode(cubes, drawn.mask), tokens, drawn.mask, drawn.predicted)
+    gradient = torch.autograd.grad(output.square().sum(), cubes)[0]
+    assert not gradient[drawn.mask.hidden()].any()
+    assert gradient[~drawn.mask.hidden()].any()
+
+
+def test_the_mae_objective_reads_neither_t_nor_noise_nor_hidden_pixels():
+    model = tiny_model("joint", objective="mae")
+    drawn = draw(model, 2)
+    assert drawn.noise.shape == (2, 18, 0)
+    assert not drawn.t.any()
+    tokens = model.objective.tokens(torch.full((2, 18, 24), torch.nan), t=drawn.t, noise=drawn.noise)
+    assert torch.equal(tokens, model.objective.mask_token.expand(2, 18, -1))
+
+
+def test_mae_is_the_limit_of_diffusion_at_alpha_bar_zero():
+    """With no signal and no noise, and an embedding that only has a bias, the two objectives are one."""
+    mae, diffusion = tiny_model("joint", objective="mae"), tiny_model("joint")
+    diffusion.encoder.load_state_dict(mae.encoder.state_dict())
+    diffusion.decoder.load_state_dict(mae.decoder.state_dict())
+    diffusion.objective.levels.copy_(torch.tensor([0.0, 1.0]))
+    with torch.no_grad():
+        diffusion.objective.embed.bias.copy_(mae.objective.mask_token[0, 0])
+        for parameter in diffusion.objective.time.parameters():
+            parameter.zero_()
+    drawn = draw(diffusion, 2)
+    silent = Draw(mask=drawn.mask, predicted=drawn.predicted, t=drawn.t, noise=torch.zeros_like(drawn.noise))
+    expected = mae(video(2), Draw(drawn.mask, drawn.predicted, drawn.t, drawn.noise[..., :0]))
+    torch.testing.assert_close(diffusion(video(2), silent).per_clip, expected.per_clip)
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_checkpointing_changes_neither_loss_nor_gradients(kind):
+    results = []
+    for checkpointing in (False, True):
+        model = tiny_model(kind, encoder={"checkpointing": checkpointing})
+        loss = model(video(2), draw(model, 2)).loss
+        loss.backward()
+        results.append([loss.detach(), *(p.grad for p in model.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_the_loss_is_float32_under_autocast_and_close_to_full_precision(kind):
+    model = tiny_model(kind)
+    clips, drawn = video(4), draw(model, 4)
+    full = model(clips, drawn)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = model(clips, drawn)
+    assert half.loss.dtype == half.per_clip.dtype == torch.float32
+    torch.testing.assert_close(half.per_clip, full.per_clip, rtol=0.05, atol=0.02)
+    half.loss.backward()
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["joint", "cross"])
+def test_a_strict_state_dict_round_trip_gives_the_same_loss(kind):
+    one, other = tiny_model(kind), tiny_model(kind)
+    randomize(other, seed=5)
+    drawn = draw(one, 2)
+    assert not torch.equal(one(video(2), drawn).loss, other(video(2), drawn).loss)
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one(video(2), drawn).loss, other(video(2), drawn).loss)
+
+
+def test_schedule_tables_are_not_in_the_checkpoint():
+    assert not [name for name in tiny_model("cross").state_dict() if "levels" in name or "frequency" in name]
+
+
+def test_the_feature_loss_is_added_with_its_weight():
+    encoder = tiny_encoder()
+    decoder = tiny_decoder("cross", encoder)
+    model = DiffMAE(
+        encoder, decoder, schedule=Schedule(num_steps=50), features=tiny_features(encoder, weight=0.3, taps="last")
+    )
+    randomize(model)
+    losses = model(video(2), draw(model, 2))
+    torch.testing.assert_close(losses.loss, (losses.per_clip + 0.3 * losses.feature).mean())
+    assert (losses.feature > 0).all()
+    losses.loss.backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"objective": "gan"}, "'gan' is not one of diffusion, mae"),
+        ({"target": "score"}, "'score' is not one of x0, eps, v"),
+        ({"objective": "mae", "target": "eps"}, "needs noise, which the mae objective hasn't; use target x0"),
+        ({"pixels": "whitened"}, "'whitened' is not one of raw, normalized"),
+        ({"predict_fraction": 0.0}, r"predict_fraction \(0.0\) must be above 0"),
+        ({"predict_fraction": 1.5}, r"predict_fraction \(1.5\)"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        tiny_model("cross", **options)

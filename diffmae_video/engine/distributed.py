@@ -77,13 +77,22 @@ def start_world(device: str = "auto", *, dead_seconds: float = DEAD_SECONDS) -> 
 
 
 def stop_world(world: World) -> None:
-    """Leave the group; every rank must come here, or the heartbeat of the others ends them."""
+    """Leave the group after a run that went well; every rank must come here."""
     if world.heartbeat is None:
         return
     barrier(world)  # all have finished their work
     world.heartbeat.stop()
     barrier(world)  # all have stopped watching, so nobody takes an exit for a death
     dist.destroy_process_group()
+
+
+def abandon_world(world: World, error: BaseException) -> None:
+    """Tell the other ranks that this one ends with ``error``, so that none of them waits for it.
+
+    They end with the same exit code: 2 for what a user can put right (ValueError), 1 for the rest.
+    """
+    if world.heartbeat is not None:
+        world.heartbeat.fail(error)
 
 
 def any_rank(world: World, flag: bool) -> bool:
@@ -183,16 +192,15 @@ def load_full_state(
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor that FSDP2 shares out, put together on every rank (collective); any other as it is."""
+    """A tensor that FSDP2 may have shared out, in one piece; collective for such a one."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def like(value: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """The undivided ``value`` in the place and layout of ``reference``."""
-    value = value.to(reference.device)
-    if not isinstance(reference, DTensor):
+def like(value: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """A whole ``value`` shared out over the ranks as ``target`` is."""
+    if not isinstance(target, DTensor):
         return value
-    return distribute_tensor(value, reference.device_mesh, reference.placements)
+    return distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
 
 
 def _place() -> tuple[int, int, int]:

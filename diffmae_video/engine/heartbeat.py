@@ -53,9 +53,24 @@ class Heartbeat:
 
     def stop(self) -> None:
         """Stop watching; call it when every rank has finished its work."""
+        self._halt()
+        sys.excepthook = self._excepthook
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the others that this rank ends with ``error``; returns once they can have read it."""
+        if self._stopping.is_set():
+            return
+        self._halt()
+        code = 2 if isinstance(error, ValueError) else 1
+        last = traceback.format_exception_only(error)[-1].strip()
+        with contextlib.suppress(RuntimeError):
+            reason = f"{code} rank {self.rank} (host {socket.gethostname()}) failed: {last}"
+            self._store.compare_set(_FAILED, "", reason)  # the first to fail is the cause of the others
+            time.sleep(3 * BEAT_SECONDS)  # rank 0 may hold the store: the others must read this before it goes
+
+    def _halt(self) -> None:
         self._stopping.set()
         self._thread.join()
-        sys.excepthook = self._excepthook
 
     def _key(self, rank: int) -> str:
         return f"beat/{rank}"
@@ -83,24 +98,20 @@ class Heartbeat:
         """Beat, leave if a rank has failed, and read what the others beat last."""
         self._store.set(self._key(self.rank), f"{beats} {socket.gethostname()} {os.getpid()}")
         if self._store.check([_FAILED]):
-            self._leave(self._store.get(_FAILED).decode())
+            code, reason = self._store.get(_FAILED).decode().split(" ", 1)
+            self._leave(reason, code=int(code))
         return [value.decode() for value in self._store.multi_get([self._key(rank) for rank in others])]
 
     def _report(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> NoReturn:
         """The excepthook: show the traceback, tell the others, end without waiting for anybody."""
         text = "".join(traceback.format_exception(kind, error, trace))
         print(f"rank {self.rank} of {self.size} failed:\n{text}", file=sys.stderr, flush=True)
-        with contextlib.suppress(RuntimeError):
-            last = text.strip().splitlines()[-1]
-            reason = f"rank {self.rank} (host {socket.gethostname()}) failed: {last}"
-            self._store.compare_set(_FAILED, "", reason)  # the first to fail is the cause of the others
-            # Rank 0 holds the store: the others must read this before it goes.
-            time.sleep(3 * BEAT_SECONDS)
-        _exit()
+        self.fail(error)
+        _exit(1)
 
-    def _leave(self, reason: str) -> NoReturn:
+    def _leave(self, reason: str, *, code: int = 1) -> NoReturn:
         print(f"rank {self.rank} of {self.size} ends: {reason}", file=sys.stderr, flush=True)
-        _exit()
+        _exit(code)
 
 
 def _connect(*, seconds: float) -> dist.Store:
@@ -116,7 +127,7 @@ def _connect(*, seconds: float) -> dist.Store:
     return dist.PrefixStore(f"diffmae/heartbeat/{attempt}", store)
 
 
-def _exit() -> NoReturn:
+def _exit(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(code)

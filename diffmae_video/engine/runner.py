@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from diffmae_video.engine.distributed import barrier, start_world, stop_world
+from diffmae_video.engine.distributed import abandon_world, barrier, start_world, stop_world
 from diffmae_video.engine.errors import Interrupted
 from diffmae_video.engine.identity import check_same_recipe
 from diffmae_video.engine.signals import RESUME_ME, StopFlag
@@ -31,10 +31,14 @@ def run(recipe: Recipe) -> int:
     """
     world = start_world(recipe.device)
     folder = Path(recipe.output_dir)
-    with StopFlag() as stop, RunLock(folder) if world.is_main else contextlib.nullcontext():
-        this = Run(recipe, world, stop, Status(folder, world=world))
-        with _failures_told(this.status):
-            code = _run_stages(this)
+    try:
+        with StopFlag() as stop, RunLock(folder) if world.is_main else contextlib.nullcontext():
+            this = Run(recipe, world, stop, Status(folder, world=world))
+            with _failures_told(this.status):
+                code = _run_stages(this)
+    except BaseException as error:
+        abandon_world(world, error)  # the other ranks may wait for this one in a collective
+        raise
     stop_world(world)
     return code
 

@@ -37,8 +37,7 @@ class StopFlag:
             signal.signal(number, handler)
         self._previous.clear()
 
-    @property
-    def is_set(self) -> bool:
+    def __bool__(self) -> bool:
         """Whether a stop was asked for."""
         return self.signal_name != ""
 

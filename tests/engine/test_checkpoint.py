@@ -156,9 +156,7 @@ def test_only_damaged_checkpoints_never_start_a_run_over(tmp_path: Path) -> None
         folder.latest()
 
 
-def test_nothing_is_pruned_before_the_new_file_verifies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_pruned_before_the_new_file_verifies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = CheckpointFolder(tmp_path, keep_last=1)
     folder.save(10, state_of(10))
     replace = os.replace
@@ -183,9 +181,7 @@ def small_disk(tmp_path: Path) -> Path:
     """A file system of one MiB; unmounted afterwards."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True
-    )
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True)
     if mounted.returncode != 0:
         pytest.skip(f"can't mount a small disk here: {mounted.stderr.decode().strip()}")
     yield folder

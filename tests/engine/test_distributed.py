@@ -18,6 +18,7 @@ from diffmae_video.engine.checkpoint import load_checkpoint, save_checkpoint
 from diffmae_video.engine.distributed import (
     World,
     WorldError,
+    abandon_world,
     any_rank,
     barrier,
     full_state,
@@ -159,6 +160,16 @@ def one_raises() -> None:
     barrier(world)  # the rank that is left waits here
 
 
+def one_is_refused() -> int:
+    world = start_world("cpu")
+    if world.rank == 0:
+        error = ValueError("this folder belongs to another run")
+        abandon_world(world, error)
+        return 2
+    barrier(world)
+    return 0
+
+
 def one_is_killed(pids: Path) -> None:
     world = start_world("cpu", dead_seconds=6)
     (pids / f"pid-{world.rank}").write_text(str(os.getpid()))
@@ -181,6 +192,11 @@ def test_a_rank_that_raises_takes_the_job_down(run_ranks: Callable[..., list[int
     assert "rank 1 of 2 failed:\nTraceback" in failed
     assert "in one_raises" in failed
     assert "ArithmeticError: the loss fell off a cliff" in left, "the survivor doesn't name the cause"
+
+
+def test_a_rank_that_is_refused_takes_the_job_down(run_ranks: Callable[..., list[int | None]], tmp_path: Path) -> None:
+    assert run_ranks(one_is_refused, 2, tmp_path) == [2, 2]
+    assert "failed: ValueError: this folder belongs to another run" in (tmp_path / "rank-1.log").read_text()
 
 
 @pytest.mark.parametrize(

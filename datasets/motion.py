@@ -1,0 +1,207 @@
+"""Make the embedded data set: short H.264 videos whose class only their motion tells.
+
+    python datasets/motion.py --root datasets/motion
+
+writes ``train/*.mp4``, ``val/*.mp4``, ``classes.txt`` and three lists (``train.csv``, ``val.csv`` and
+``labelled.csv``, the first few of the training videos, for fine-tuning on few labels). The pictures lie in
+the wheels of scikit-learn and scikit-image; nothing is fetched. A video is a function of (seed, split,
+number): an interrupted run goes on where it was, and workers make no difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import av
+import numpy as np
+from motion_scenes import CLASSES, SPLITS, Pictures, load_pictures, render_scene
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+# Raised when the same options give other pictures, so that an old folder is not taken for a new one.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """What decides the videos' content."""
+
+    size: int = 40  # side in pixels
+    frames: int = 16
+    fps: int = 16
+    seed: int = 0
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        if self.size < 16 or self.size % 2:
+            raise ValueError(f"--size {self.size} must be even (4:2:0 colour) and at least 16; use 40")
+        if self.frames < 2:
+            raise ValueError(f"--frames {self.frames} must be at least 2: one frame does not move; use 16")
+        if self.fps < 1:
+            raise ValueError(f"--fps {self.fps} must be at least 1; use 16")
+
+
+def make(
+    root: Path,
+    *,
+    num_train: int = 6000,
+    num_val: int = 800,
+    num_labelled: int = 1000,
+    options: Options,
+    num_workers: int | None = None,
+) -> None:
+    """Write the data set under ``root``; what is there already is kept.
+
+    Raises:
+        ValueError: impossible counts, or ``root`` holds videos made with other options.
+    """
+    _check_counts(num_train=num_train, num_val=num_val, num_labelled=num_labelled)
+    root.mkdir(parents=True, exist_ok=True)
+    _claim(root, options)
+    counts = {"train": num_train, "val": num_val}
+    wanted = [(split, number) for split in SPLITS for number in range(counts[split])]
+    for split in SPLITS:
+        (root / split).mkdir(exist_ok=True)
+    missing = [item for item in wanted if not (root / _name(*item)).exists()]
+    _make_videos(missing, root=root, options=options, num_workers=num_workers or os.cpu_count() or 1)
+    _replace_text(root / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
+    _write_list(root / "train.csv", "train", num_train)
+    _write_list(root / "val.csv", "val", num_val)
+    _write_list(root / "labelled.csv", "train", num_labelled)
+
+
+def label_of(number: int) -> int:
+    """Classes take turns, so that every prefix of a list is balanced."""
+    return number % len(CLASSES)
+
+
+def frames_of(split: str, number: int, options: Options) -> NDArray[np.uint8]:
+    """The uint8 frames (T, H, W, 3) of one video before compression."""
+    rng = np.random.default_rng([options.seed, SPLITS.index(split), number])
+    return render_scene(_pictures(split), label=label_of(number), size=options.size, num_frames=options.frames, rng=rng)
+
+
+def write_video(path: Path, frames: NDArray[np.uint8], *, fps: int) -> None:
+    """Encode uint8 frames (T, H, W, 3) as H.264; the file appears under its name when it is complete."""
+    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
+    try:
+        with av.open(str(unfinished), "w") as container:
+            # Nearly lossless, and one thread: a compressed trail behind the subject would tell its
+            # direction in a single frame, and threads would make the bytes depend on the machine.
+            stream = container.add_stream("libx264", rate=fps, options={"crf": "12", "threads": "1"})
+            stream.height, stream.width = frames.shape[1:3]
+            stream.pix_fmt = "yuv420p"
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@cache
+def _pictures(split: str) -> Pictures:
+    return load_pictures(split)
+
+
+def _name(split: str, number: int) -> str:
+    return f"{split}/{number:06d}.mp4"
+
+
+def _make_video(item: tuple[str, int], *, root: Path, options: Options) -> None:
+    write_video(root / _name(*item), frames_of(*item, options), fps=options.fps)
+
+
+def _make_videos(missing: list[tuple[str, int]], *, root: Path, options: Options, num_workers: int) -> None:
+    if not missing:
+        return
+    job = partial(_make_video, root=root, options=options)
+    with ProcessPoolExecutor(num_workers) as pool:
+        done = pool.map(job, missing, chunksize=16)
+        for _ in tqdm(done, total=len(missing), desc=f"motion videos -> {root}", unit="video"):
+            pass
+
+
+def _check_counts(*, num_train: int, num_val: int, num_labelled: int) -> None:
+    for option, count in (("--num-train", num_train), ("--num-val", num_val), ("--num-labelled", num_labelled)):
+        if count < len(CLASSES):
+            raise ValueError(f"{option} {count} must be at least {len(CLASSES)}, one video a class")
+    if num_labelled > num_train:
+        raise ValueError(
+            f"--num-labelled {num_labelled} exceeds --num-train {num_train}: the labelled videos are the first "
+            "of the training videos; lower the one or raise the other"
+        )
+
+
+def _claim(root: Path, options: Options) -> None:
+    """Note the options in ``root``, or compare them with those noted there."""
+    note = root / "options.json"
+    if not note.exists():
+        _replace_text(note, json.dumps(asdict(options)) + "\n")
+        return
+    noted = json.loads(note.read_text(encoding="utf-8"))
+    if noted != asdict(options):
+        raise ValueError(
+            f"{root} holds videos made with {noted}, not {asdict(options)}; choose another --root or delete it"
+        )
+
+
+def _write_list(path: Path, split: str, count: int) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label"])
+        writer.writerows((_name(split, number), label_of(number)) for number in range(count))
+    unfinished.replace(path)
+
+
+def _replace_text(path: Path, text: str) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = Options()
+    parser = argparse.ArgumentParser(description="Make the embedded data set of moving digits and photographs.")
+    parser.add_argument("--root", type=Path, default=Path("datasets/motion"), help="folder to write")
+    parser.add_argument("--num-train", type=int, default=6000, help="training videos")
+    parser.add_argument("--num-val", type=int, default=800, help="validation videos, of other pictures")
+    parser.add_argument("--num-labelled", type=int, default=1000, help="training videos in labelled.csv")
+    parser.add_argument("--size", type=int, default=defaults.size, help="side of a frame in pixels")
+    parser.add_argument("--frames", type=int, default=defaults.frames, help="frames of a video")
+    parser.add_argument("--fps", type=int, default=defaults.fps, help="frames a second")
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="another seed, other videos")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; 2 when the user asked for something impossible."""
+    asked = _parser().parse_args(arguments)
+    try:
+        options = Options(size=asked.size, frames=asked.frames, fps=asked.fps, seed=asked.seed)
+        make(
+            asked.root,
+            num_train=asked.num_train,
+            num_val=asked.num_val,
+            num_labelled=asked.num_labelled,
+            options=options,
+            num_workers=asked.workers,
+        )
+    except ValueError as error:
+        print(f"motion.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

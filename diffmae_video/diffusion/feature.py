@@ -21,7 +21,8 @@ class Teacher:
     """A frozen image network that turns frames into a grid of features.
 
     Args:
-        network: (n, 3, h, w) frames, normalised the teacher's way, to features (n, F, h', w').
+        network: (n, 3, h, w) frames, normalised the teacher's way, to features (n, F, h', w'). Any callable; a module
+            is put in eval mode and frozen.
         width: F, channels of its features.
         mean: per-channel mean of the teacher's normalisation, of pixels in 0...1.
         std: per-channel standard deviation of it.
@@ -37,6 +38,8 @@ class Teacher:
         std: Sequence[float],
         input_size: tuple[int, int] | None = None,
     ) -> None:
+        if isinstance(network, nn.Module):
+            network.eval().requires_grad_(False)
         self.network = network
         self.width = width
         self.mean, self.std = tuple(mean), tuple(std)
@@ -76,7 +79,6 @@ def timm_teacher(name: str, *, checkpoint: str | Path) -> Teacher:
     network: Any = timm.create_model(name, checkpoint_path=str(checkpoint))
     if not hasattr(network, "forward_intermediates"):
         raise ValueError(f"timm's {name!r} has no forward_intermediates; use a ViT, a ConvNeXt or another that has")
-    network.eval().requires_grad_(False)
     config = network.pretrained_cfg
     return Teacher(
         _LastFeatureMap(network),

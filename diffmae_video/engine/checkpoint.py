@@ -20,11 +20,12 @@ from typing import Any, BinaryIO
 
 import torch
 
+from diffmae_video.engine.files import reason_of, sha256, sync_folder
+
 LOG = logging.getLogger(__name__)
 
 _MARK = b"\nDIFFMAE-SHA256:"
 _TRAILER_BYTES = len(_MARK) + 64
-_CHUNK_BYTES = 1 << 22
 _NAME = re.compile(r"step-(\d{8,})\.pt")
 
 
@@ -54,11 +55,11 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_synced(temporary, lambda file: torch.save(dict(state), file))
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         _remove_quietly(temporary)
         raise CheckpointError(
-            f"can't write {path}: {_reason(error)}; older checkpoints are untouched: {_remedy(error)}, "
+            f"can't write {path}: {reason_of(error)}; older checkpoints are untouched: {_remedy(error)}, "
             "then run the same command again"
         ) from error
 
@@ -76,7 +77,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{path} is refused by the safe loader ({_first_line(error)}); use a checkpoint that this package wrote"
+            f"{path} is refused by the safe loader ({reason_of(error)}); use a checkpoint that this package wrote"
         ) from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, not a dict; use a checkpoint of ours")
@@ -93,10 +94,10 @@ def verify_checkpoint(path: str | Path) -> None:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            digest = _sha256(file, size - _TRAILER_BYTES)
+            digest = sha256(file, size - _TRAILER_BYTES).encode()
             trailer = file.read()
     except OSError as error:
-        raise CheckpointError(f"can't read {path}: {_reason(error)}; check the path") from error
+        raise CheckpointError(f"can't read {path}: {reason_of(error)}; check the path") from error
     if not trailer.startswith(_MARK):
         raise CheckpointError(
             f"{path} has no checksum at its end: cut short, or not written by this package; "
@@ -239,24 +240,6 @@ def _write_synced(path: Path, write: Callable[[Any], None]) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(file: BinaryIO, size: int) -> bytes:
-    digest = hashlib.sha256()
-    left = size
-    while left > 0 and (chunk := file.read(min(left, _CHUNK_BYTES))):
-        digest.update(chunk)
-        left -= len(chunk)
-    return digest.hexdigest().encode()
-
-
 def _check_plain(value: object, where: str) -> None:
     if value is None or isinstance(value, (bool, int, float, str)):
         return
@@ -275,23 +258,13 @@ def _check_plain(value: object, where: str) -> None:
         raise TypeError(f"{where} is a {type(value).__name__}; a checkpoint holds tensors and JSON-able data only")
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return _first_line(error)
-
-
 def _remedy(error: BaseException) -> str:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     return "free some space" if full else "make the folder writable"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _remove_quietly(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        LOG.warning("couldn't remove %s: %s", path, _reason(error))
+        LOG.warning("couldn't remove %s: %s", path, reason_of(error))

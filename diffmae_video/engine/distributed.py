@@ -191,6 +191,21 @@ def load_full_state(
     )
 
 
+def sharded_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Like :func:`full_state`, but each rank keeps its own shards, where they are."""
+    return get_state_dict(model, optimizer)
+
+
+def load_sharded_state(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    weights: dict[str, Any],
+    moments: dict[str, Any],
+) -> None:
+    """Take over what :func:`sharded_state` gave, on the same number of ranks or after a resharding read."""
+    set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
+
+
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor that FSDP2 may have shared out, in one piece; collective for such a one."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -1,0 +1,42 @@
+"""What both kinds of checkpoints do with files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+_CHUNK_BYTES = 1 << 22
+
+
+def sha256(file: BinaryIO, size: int) -> str:
+    """SHA-256 of the next ``size`` bytes of ``file`` (or of what is left, if less), in hexadecimal."""
+    digest = hashlib.sha256()
+    left = size
+    while left > 0 and (chunk := file.read(min(left, _CHUNK_BYTES))):
+        digest.update(chunk)
+        left -= len(chunk)
+    return digest.hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a whole file, in hexadecimal."""
+    with path.open("rb") as file:
+        return sha256(file, path.stat().st_size)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def reason_of(error: BaseException) -> str:
+    """Why something failed, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,75 @@
+"""Which frames a clip is made of: index arithmetic on a video's time line, no I/O.
+
+A *time line* is the video seen at a fixed rate: step ``s`` is the moment ``s / fps`` after the first frame,
+and ``time_line`` says which frame is nearest to it. Strides, clips and views are counted in steps, so a
+stride of 4 at 30 fps covers the same seconds in a 25 fps file, a 60 fps file, and one of variable rate.
+
+Notation: T frames of a clip, S steps of the time line, V views.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+SHORT_VIDEO = ("loop", "hold")
+# Moments closer than this are the same moment: container time stamps are rounded to at best 1/90000 s.
+_TIE_SECONDS = 1e-6
+
+
+def time_line(times: np.ndarray, *, fps: float) -> np.ndarray:
+    """The frame nearest to each step, (S,) int64; between two equally near frames, the earlier.
+
+    Args:
+        times: (N,) ascending seconds at which the frames are shown.
+        fps: steps a second; 0 makes every frame a step.
+    """
+    if fps == 0 or len(times) < 2:
+        return np.arange(len(times))
+    since = times - times[0]
+    # The last frame's own duration isn't among the times; the mean of the others stands for it.
+    duration = since[-1] * len(since) / (len(since) - 1)
+    num_steps = max(1, round(duration * fps))
+    edges = (since[:-1] + since[1:]) / 2 + _TIE_SECONDS
+    return np.searchsorted(edges, np.arange(num_steps) / fps)
+
+
+def fit(steps: np.ndarray, *, num_steps: int, short_video: str) -> np.ndarray:
+    """Bring steps beyond the end back into the video: ``loop`` from its start, or ``hold`` its last step."""
+    if short_video == "loop":
+        return steps % num_steps
+    return np.minimum(steps, num_steps - 1)
+
+
+def dense_steps(num_steps: int, *, num_frames: int, stride_frames: int, generator: torch.Generator) -> np.ndarray:
+    """One clip at a random start, (T,): T steps, ``stride_frames`` apart. May reach beyond a short video."""
+    span = (num_frames - 1) * stride_frames + 1
+    start = _randint(max(1, num_steps - span + 1), generator)
+    return start + stride_frames * np.arange(num_frames)
+
+
+def segment_steps(num_steps: int, *, num_frames: int, generator: torch.Generator) -> np.ndarray:
+    """One random step out of each of T equal segments of the whole video, (T,) (TSN, arXiv 1608.00859)."""
+    edges = np.arange(num_frames + 1) * num_steps // num_frames
+    draws = torch.rand(num_frames, generator=generator, dtype=torch.float64).numpy()
+    # A video of fewer steps than segments leaves some of them empty: those take their first edge.
+    return np.minimum(edges[:-1] + (draws * np.diff(edges)).astype(np.int64), num_steps - 1)
+
+
+def dense_views(num_steps: int, *, num_frames: int, stride_frames: int, num_views: int) -> np.ndarray:
+    """Clips evenly spread over the video, (V, T), the first at its start, the last at its end; one alone: centred."""
+    span = (num_frames - 1) * stride_frames + 1
+    room = max(0, num_steps - span)
+    starts = np.array([room // 2]) if num_views == 1 else np.arange(num_views) * room // (num_views - 1)
+    return starts[:, None] + stride_frames * np.arange(num_frames)
+
+
+def segment_views(num_steps: int, *, num_frames: int, num_views: int) -> np.ndarray:
+    """Clips of one step out of each segment, (V, T); view v takes the middle of the segment's v-th part of V."""
+    edges = np.arange(num_frames + 1) * num_steps // num_frames
+    parts = (2 * np.arange(num_views)[:, None] + 1) * np.diff(edges) // (2 * num_views)  # (V, T)
+    return np.minimum(edges[:-1] + parts, num_steps - 1)
+
+
+def _randint(below: int, generator: torch.Generator) -> int:
+    return int(torch.randint(below, (), generator=generator))

@@ -1,0 +1,300 @@
+"""Clips for training and views for testing: k clips, or all views, of a video from one open and one pass."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from diffmae_video.data import clips as index
+from diffmae_video.data import transforms
+from diffmae_video.data.decode import BACKENDS, DecodeError, VideoReader, open_video
+from diffmae_video.data.transforms import Box
+from diffmae_video.data.videos import VideoList
+from diffmae_video.data.watchdog import Watchdog
+from diffmae_video.seeding import generator
+
+# So many unreadable videos in a row mean a wrong root or a lost disk, not a few broken files.
+MAX_REPLACED = 20
+
+
+class UnreadableVideosError(ValueError):
+    """Many videos in a row could not be read; the message has the first."""
+
+
+class TrainClips(Dataset[dict[str, Any]]):
+    """Random clips, indexed by position in an endless stream of videos.
+
+    Position ``p`` is place ``p % len(videos)`` of epoch ``p // len(videos)``'s own permutation. All that is drawn for
+    it comes from generators keyed by (seed, epoch, place, clip): a position's sample is the same whoever loads it.
+
+    Args:
+        videos: the videos.
+        seed: of the run.
+        num_frames, stride_frames, fps: T frames, this many steps apart, on a time line of this rate (0: the video's).
+        crop_size: height and width of a clip.
+        clips_per_video: k clips of each video that is opened.
+        sampling: "dense" (a random start) or "segment" (a random step out of each of T segments).
+        scale: area of the random resized crop, as a share of the picture.
+        flip: mirror half of the clips; None does so where the collection allows it.
+        rand_augment_ops, rand_augment_magnitude: RandAugment, magnitude of 30; 0 operations: off.
+        color_jitter: of brightness, contrast and saturation; 0: off.
+        erase_prob: probability of erasing a box.
+        short_video: "loop" a video shorter than its clip, or "hold" its last frame.
+        backend: a decoder of ``decode.BACKENDS``.
+        timeout_seconds: a video that takes longer is unreadable.
+
+    Items are dicts of ``clips`` uint8 (k, T, C, H, W), ``label``, ``index`` (of the video read), ``position``, and
+    ``broken``: (path, reason) of unreadable videos, each replaced by the next in the epoch's order.
+
+    Raises:
+        ValueError: an argument out of its range, or a flip that the collection doesn't allow.
+        UnreadableVideosError: (when indexed) ``MAX_REPLACED`` videos in a row can't be read.
+    """
+
+    def __init__(
+        self,
+        videos: VideoList,
+        *,
+        seed: int,
+        num_frames: int,
+        stride_frames: int,
+        fps: float,
+        crop_size: int,
+        clips_per_video: int = 1,
+        sampling: str = "dense",
+        scale: tuple[float, float] = (0.5, 1.0),
+        flip: bool | None = None,
+        rand_augment_ops: int = 0,
+        rand_augment_magnitude: float = 0,
+        color_jitter: float = 0.0,
+        erase_prob: float = 0.0,
+        short_video: str = "loop",
+        backend: str = "auto",
+        timeout_seconds: float = 30.0,
+    ) -> None:
+        _check_choices(sampling, short_video, backend)
+        if flip and not videos.flip_allowed:
+            raise ValueError(
+                "flip=true: a mirrored video of this collection shows another class; use flip=false, "
+                "or a list with exchanged labels (data.with_flip_labels)"
+            )
+        self.videos = videos
+        self.seed = seed
+        self.num_frames, self.stride_frames, self.fps = num_frames, stride_frames, fps
+        self.crop_size, self.clips_per_video = crop_size, clips_per_video
+        self.sampling, self.short_video = sampling, short_video
+        self.scale = scale
+        self.flip = videos.flip_allowed if flip is None else flip
+        self.rand_augment_ops, self.rand_augment_magnitude = rand_augment_ops, rand_augment_magnitude
+        self.color_jitter, self.erase_prob = color_jitter, erase_prob
+        self._open = _Opener(videos, backend, timeout_seconds)
+        self._orders: dict[int, np.ndarray] = {}
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        epoch, place = divmod(position, len(self.videos))
+        order = self._order(epoch)
+        broken: list[tuple[str, str]] = []
+        for attempt in range(MAX_REPLACED):
+            video = int(order[(place + attempt) % len(order)])
+            keyed = [generator(self.seed, "clip", epoch, place, c) for c in range(self.clips_per_video)]
+            try:
+                label, clips = self._open.run(video, functools.partial(self._load, video=video, keyed=keyed))
+            except DecodeError as error:
+                broken.append((error.path, error.reason))
+                continue
+            return {"clips": clips, "label": label, "index": video, "position": position, "broken": broken}
+        path, reason = broken[0]
+        raise UnreadableVideosError(
+            f"{MAX_REPLACED} videos in a row can't be read, the first {path}: {reason}; check data.root"
+        )
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if epoch not in self._orders:
+            if len(self._orders) > 1:  # a batch reaches over at most one edge between epochs
+                self._orders.clear()
+            self._orders[epoch] = permutation(len(self.videos), seed=self.seed, epoch=epoch)
+        return self._orders[epoch]
+
+    def _load(self, reader: VideoReader, video: int, keyed: list[torch.Generator]) -> tuple[int, torch.Tensor]:
+        line = index.time_line(reader.times, fps=self.fps)
+        picks = [
+            line[index.fit(self._steps(len(line), g), num_steps=len(line), short_video=self.short_video)] for g in keyed
+        ]
+
+        def boxes(height: int, width: int) -> list[Box]:
+            return [transforms.random_box(height, width, scale=self.scale, generator=g) for g in keyed]
+
+        cut = cut_clips(reader, picks, boxes)
+        label = int(self.videos.labels[video])
+        mirrored = self._draw_flips(keyed)
+        if mirrored[0] and self.videos.flip_labels is not None and label >= 0:
+            label = int(self.videos.flip_labels[label])
+        clips = [self._finish(c, m, g) for c, m, g in zip(cut, mirrored, keyed, strict=True)]
+        return label, torch.stack(clips)
+
+    def _steps(self, num_steps: int, keyed: torch.Generator) -> np.ndarray:
+        if self.sampling == "segment":
+            return index.segment_steps(num_steps, num_frames=self.num_frames, generator=keyed)
+        return index.dense_steps(
+            num_steps, num_frames=self.num_frames, stride_frames=self.stride_frames, generator=keyed
+        )
+
+    def _draw_flips(self, keyed: list[torch.Generator]) -> list[bool]:
+        if not self.flip:
+            return [False] * len(keyed)
+        draws = [bool(torch.rand((), generator=g) < 0.5) for g in keyed]
+        # The clips of a video share its label, so where mirroring changes it they are mirrored together.
+        return draws if self.videos.flip_labels is None else [draws[0]] * len(draws)
+
+    def _finish(self, clip: torch.Tensor, mirror: bool, keyed: torch.Generator) -> torch.Tensor:
+        clip = transforms.resize(clip, self.crop_size)
+        if mirror:
+            clip = clip.flip(-1)
+        return transforms.augment(
+            clip,
+            rand_augment_ops=self.rand_augment_ops,
+            rand_augment_magnitude=self.rand_augment_magnitude,
+            color_jitter=self.color_jitter,
+            erase_prob=self.erase_prob,
+            generator=keyed,
+        )
+
+
+class TestViews(Dataset[dict[str, Any]]):
+    """All test views of each video: V moments times C crops, from one open.
+
+    Args: as for :class:`TrainClips`; ``num_views`` moments evenly spread over the video, ``num_crops`` squares of the
+    short side evenly spread along the long side, resized to ``crop_size``.
+
+    Items are dicts of ``clips`` uint8 (V*C, T, C, H, W), crops fastest, ``label``, ``index`` and ``error``: "" or why
+    the video can't be read; its clips are then zeros. Nothing is ever put in a video's place.
+    """
+
+    __test__ = False  # not a test case, whatever its name
+
+    def __init__(
+        self,
+        videos: VideoList,
+        *,
+        num_frames: int,
+        stride_frames: int,
+        fps: float,
+        crop_size: int,
+        num_views: int = 1,
+        num_crops: int = 1,
+        sampling: str = "dense",
+        short_video: str = "loop",
+        backend: str = "auto",
+        timeout_seconds: float = 30.0,
+    ) -> None:
+        _check_choices(sampling, short_video, backend)
+        self.videos = videos
+        self.num_frames, self.stride_frames, self.fps = num_frames, stride_frames, fps
+        self.crop_size, self.num_views, self.num_crops = crop_size, num_views, num_crops
+        self.sampling, self.short_video = sampling, short_video
+        self._open = _Opener(videos, backend, timeout_seconds)
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, video: int) -> dict[str, Any]:
+        error = ""
+        try:
+            clips = self._open.run(video, self._load)
+        except DecodeError as broken:
+            error = broken.reason
+            shape = (self.num_views * self.num_crops, self.num_frames, 3, self.crop_size, self.crop_size)
+            clips = torch.zeros(shape, dtype=torch.uint8)
+        return {"clips": clips, "label": int(self.videos.labels[video]), "index": video, "error": error}
+
+    def _load(self, reader: VideoReader) -> torch.Tensor:
+        line = index.time_line(reader.times, fps=self.fps)
+        views = line[index.fit(self._steps(len(line)), num_steps=len(line), short_video=self.short_video)]  # (V, T)
+
+        def boxes(height: int, width: int) -> list[Box]:
+            return transforms.view_boxes(height, width, num_crops=self.num_crops) * self.num_views
+
+        picks = [view for view in views for _ in range(self.num_crops)]
+        cut = cut_clips(reader, picks, boxes)
+        return torch.stack([transforms.resize(clip, self.crop_size) for clip in cut])
+
+    def _steps(self, num_steps: int) -> np.ndarray:
+        if self.sampling == "segment":
+            return index.segment_views(num_steps, num_frames=self.num_frames, num_views=self.num_views)
+        return index.dense_views(
+            num_steps, num_frames=self.num_frames, stride_frames=self.stride_frames, num_views=self.num_views
+        )
+
+
+def permutation(num_videos: int, *, seed: int, epoch: int) -> np.ndarray:
+    """The order of an epoch, (n,) int64."""
+    return torch.randperm(num_videos, generator=generator(seed, "order", epoch)).numpy()
+
+
+def cut_clips(
+    reader: VideoReader, picks: Sequence[np.ndarray], boxes: Callable[[int, int], list[Box]]
+) -> list[torch.Tensor]:
+    """Cut clips out of a video in one pass.
+
+    Args:
+        reader: the video.
+        picks: K arrays (T,) of frame numbers, in any order, repeats welcome.
+        boxes: given a picture's height and width, the K boxes to cut.
+
+    Returns:
+        K uint8 tensors (T, C, h, w), in channels-last memory: the layout that frames come in and resizing likes.
+    """
+    flat = np.stack(picks)  # (K, T)
+    wanted = np.unique(flat)
+    cut: list[np.ndarray] = []
+    places: list[Box] = []
+    for number, frame in zip(wanted, reader.frames(wanted), strict=True):
+        if not cut:
+            places = boxes(*frame.shape[:2])
+            cut = [np.empty((flat.shape[1], b.height, b.width, 3), np.uint8) for b in places]
+        for clip, moment in np.argwhere(flat == number):
+            top, left, height, width = places[clip]
+            cut[clip][moment] = frame[top : top + height, left : left + width]
+    return [torch.from_numpy(clip).permute(0, 3, 1, 2) for clip in cut]
+
+
+class _Opener:
+    """Opens one video, runs a function on it in time, closes it."""
+
+    def __init__(self, videos: VideoList, backend: str, timeout_seconds: float) -> None:
+        self._videos, self._backend, self._timeout = videos, backend, timeout_seconds
+        self._watchdog = Watchdog()
+
+    def run(self, video: int, use: Callable[[VideoReader], Any]) -> Any:
+        """``use`` on the opened video, given up after the time-out.
+
+        Raises:
+            DecodeError: the video can't be read, or not in time.
+        """
+        path = self._videos.path(video)
+
+        def work() -> Any:
+            with open_video(
+                path,
+                backend=self._backend,
+                segment=self._videos.segment(video),
+                timeout_seconds=self._timeout,
+            ) as reader:
+                return use(reader)
+
+        return self._watchdog.run(work, path=path, timeout_seconds=self._timeout)
+
+
+def _check_choices(sampling: str, short_video: str, backend: str) -> None:
+    for name, value, choices in (
+        ("sampling", sampling, ("dense", "segment")),
+        ("short_video", short_video, index.SHORT_VIDEO),
+        ("backend", backend, BACKENDS),
+    ):
+        if value not in choices:
+            raise ValueError(f"{name}={value!r}: must be one of {', '.join(choices)}")

@@ -1,0 +1,140 @@
+"""Batches in an order that knows no workers, ranks or interruptions, and their way to the device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from diffmae_video.data.dataset import TestViews, TrainClips
+
+Batch = dict[str, Any]
+
+
+def train_loader(
+    dataset: TrainClips,
+    *,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    start_step: int = 0,
+    num_steps: int,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader[Batch]:
+    """Batches of steps ``start_step`` to ``num_steps - 1``, this rank's share of each.
+
+    Step ``s`` covers stream positions ``[s * G, (s + 1) * G)`` with G = ``batch_size``, split into contiguous blocks,
+    one a rank; so every step sees the same videos on any number of ranks, and a resumed run the same steps.
+
+    Batches are dicts: ``clips`` uint8 (b, k, T, C, H, W), ``label``, ``index``, ``position`` int64 (b,), and
+    ``broken``: (path, reason) of the videos passed over.
+
+    Raises:
+        ValueError: ``batch_size`` isn't a multiple of ``world_size``.
+    """
+    if batch_size % world_size:
+        nearest = math.ceil(batch_size / world_size) * world_size
+        raise ValueError(f"batch_size={batch_size}: must be a multiple of the {world_size} ranks; use {nearest}")
+    steps = _Steps(batch_size, rank, world_size, start_step, num_steps)
+    return _loader(dataset, steps, num_workers, pin_memory)
+
+
+def test_loader(
+    dataset: TestViews, *, batch_size: int, rank: int, world_size: int, num_workers: int
+) -> DataLoader[Batch]:
+    """Batches that hold every video exactly once over all ranks; ranks may have different numbers of batches.
+
+    Batches are dicts: ``clips`` uint8 (b, V*C, T, C, H, W), ``label``, ``index`` int64 (b,), and ``error``, b strings.
+    """
+    mine = range(rank, len(dataset), world_size)
+    batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
+    return _loader(dataset, batches, num_workers, False)
+
+
+test_loader.__test__ = False  # type: ignore[attr-defined]
+
+
+def device_prefetch(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Batches with their tensors on ``device``; on CUDA the next one is copied while the last is worked on."""
+    if device.type != "cuda":
+        for batch in batches:
+            yield _to(batch, device, wait=True)
+        return
+    stream = torch.cuda.Stream(device)
+    ready: Batch | None = None
+    for batch in batches:
+        with torch.cuda.stream(stream):
+            copied = {
+                k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()
+            }
+        if ready is not None:
+            yield _hand_over(ready, stream, device)
+        ready = copied
+    if ready is not None:
+        yield _hand_over(ready, stream, device)
+
+
+def _to(batch: Batch, device: torch.device, *, wait: bool) -> Batch:
+    return {k: v.to(device, non_blocking=not wait) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+
+
+def _hand_over(batch: Batch, stream: torch.cuda.Stream, device: torch.device) -> Batch:
+    """Make the compute stream wait for the copies, and keep their memory until it is done with them."""
+    current = torch.cuda.current_stream(device)
+    current.wait_stream(stream)
+    for value in batch.values():
+        if isinstance(value, torch.Tensor):
+            value.record_stream(current)
+    return batch
+
+
+class _Steps(Sampler[list[int]]):
+    """The stream positions of each step's share; made as they are asked for, so no list of them exists."""
+
+    def __init__(self, batch_size: int, rank: int, world_size: int, start_step: int, num_steps: int) -> None:
+        self._batch_size, self._steps = batch_size, range(start_step, num_steps)
+        self._share = batch_size // world_size
+        self._first = rank * self._share
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self._steps:
+            begin = step * self._batch_size + self._first
+            yield list(range(begin, begin + self._share))
+
+
+def _loader(dataset: TrainClips | TestViews, batches: Any, num_workers: int, pin_memory: bool) -> DataLoader[Batch]:
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=_collate,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+        prefetch_factor=2 if num_workers else None,
+        # The loader would draw its workers' base seed from torch's global generator; nothing here uses that seed.
+        generator=torch.Generator(),
+    )
+
+
+def _start_worker(worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+def _collate(samples: Sequence[Batch]) -> Batch:
+    """Tensors stacked, numbers as int64 tensors, ``broken`` joined, ``error`` a list."""
+    batch: Batch = {"clips": torch.stack([s["clips"] for s in samples])}
+    for name in ("label", "index", "position"):
+        if name in samples[0]:
+            batch[name] = torch.tensor([s[name] for s in samples])
+    if "broken" in samples[0]:
+        batch["broken"] = [pair for s in samples for pair in s["broken"]]
+    else:
+        batch["error"] = [s["error"] for s in samples]
+    return batch

@@ -1,0 +1,132 @@
+"""A list of videos in flat arrays, so that loader workers share it and never copy it.
+
+A list of a million path strings is a million Python objects: every worker that so much as reads one writes
+its reference count, and ends up with its own copy of the page. Bytes and arrays have no such counts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class VideoList:
+    """Videos, their labels, and what may be done with them.
+
+    Attributes:
+        root: folder that the names are relative to.
+        names: all names, joined, UTF-8.
+        ends: (n,) int64, where each name ends in ``names``.
+        labels: (n,) int64 lines of ``classes``; -1 for none.
+        classes: class names; empty where the list has none.
+        segments: (n, 2) float64 start and end seconds, NaN for the whole video; None if no video has one.
+        flip_allowed: whether a mirrored video still shows its class.
+        flip_labels: (classes,) int64 label that a mirrored video has; None where mirroring keeps it.
+    """
+
+    root: str
+    names: bytes
+    ends: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...] = ()
+    segments: np.ndarray | None = None
+    flip_allowed: bool = True
+    flip_labels: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls,
+        names: Sequence[str],
+        labels: Sequence[int],
+        *,
+        root: str = "",
+        classes: Sequence[str] = (),
+        segments: np.ndarray | None = None,
+        flip_allowed: bool = True,
+    ) -> VideoList:
+        """Pack ``names`` and ``labels``; see the attributes for the rest."""
+        encoded = [os.fsencode(name) for name in names]
+        return cls(
+            root=root,
+            names=b"".join(encoded),
+            ends=np.cumsum([len(name) for name in encoded], dtype=np.int64),
+            labels=np.array(labels, dtype=np.int64),
+            classes=tuple(classes),
+            segments=segments,
+            flip_allowed=flip_allowed,
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name(self, index: int) -> str:
+        """The path as the list has it."""
+        begin = int(self.ends[index - 1]) if index else 0
+        return os.fsdecode(self.names[begin : int(self.ends[index])])
+
+    def path(self, index: int) -> str:
+        """The path to open."""
+        return os.path.join(self.root, self.name(index))
+
+    def segment(self, index: int) -> tuple[float, float] | None:
+        """Start and end seconds of the part that counts, or None for the whole video."""
+        if self.segments is None or np.isnan(self.segments[index, 0]):
+            return None
+        return float(self.segments[index, 0]), float(self.segments[index, 1])
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> VideoList:
+        """These videos only, in this order."""
+        picked = np.asarray(indices, dtype=np.int64)
+        encoded = [os.fsencode(self.name(int(i))) for i in picked]
+        return replace(
+            self,
+            names=b"".join(encoded),
+            ends=np.cumsum([len(name) for name in encoded], dtype=np.int64),
+            labels=self.labels[picked],
+            segments=None if self.segments is None else self.segments[picked],
+        )
+
+    def reordered(self, classes: Sequence[str]) -> VideoList:
+        """The same videos with their labels counted in another order of class names.
+
+        Raises:
+            ValueError: a class of this list is not among ``classes``.
+        """
+        place = {name: i for i, name in enumerate(classes)}
+        unknown = [name for name in self.classes if name not in place]
+        if unknown:
+            raise ValueError(f"class {unknown[0]!r} is not among the {len(place)} given; compare the two classes.txt")
+        moved = np.array([place[name] for name in self.classes], dtype=np.int64)
+        labels = np.where(self.labels >= 0, moved[np.maximum(self.labels, 0)], -1) if len(moved) else self.labels
+        flipped = replace(self, labels=labels, classes=tuple(classes), flip_labels=None)
+        return flipped if self.flip_labels is None else with_flip_labels(flipped)
+
+
+def with_flip_labels(videos: VideoList) -> VideoList:
+    """Allow mirroring: a mirrored video takes the class whose name has left and right exchanged.
+
+    Something-Something has such pairs ("Pushing something from left to right"). A class whose name names a side
+    and has no counterpart would be wrong when mirrored.
+
+    Raises:
+        ValueError: there is such a class, or the list has no class names.
+    """
+    if not videos.classes:
+        raise ValueError("flip needs class names to exchange left and right in; put classes.txt beside the list")
+    place = {name: i for i, name in enumerate(videos.classes)}
+    mirrored = [mirrored_name(name) for name in videos.classes]
+    lone = [name for name, other in zip(videos.classes, mirrored, strict=True) if other not in place]
+    if lone:
+        raise ValueError(f"class {lone[0]!r} has no counterpart with left and right exchanged; train without flip")
+    labels = np.array([place[name] for name in mirrored], dtype=np.int64)
+    return replace(videos, flip_allowed=True, flip_labels=labels)
+
+
+def mirrored_name(name: str) -> str:
+    """``name`` with the words left and right exchanged."""
+    swap = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
+    return " ".join(swap.get(word, word) for word in name.split(" "))

@@ -1,0 +1,81 @@
+"""Index arithmetic against closed forms and brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from diffmae_video.data import clips
+from diffmae_video.seeding import generator
+
+
+@pytest.mark.parametrize("rate", [24, 25, 30, 30000 / 1001, 60])
+@pytest.mark.parametrize("fps", [5, 24, 25, 30, 60])
+def test_time_line_takes_the_nearest_frame(rate: float, fps: float) -> None:
+    times = 7.5 + np.arange(100) / rate
+    line = clips.time_line(times, fps=fps)
+    assert len(line) == round(100 / rate * fps)
+    for step, frame in enumerate(line):
+        distance = np.abs(times - times[0] - step / fps)
+        assert distance[frame] <= distance.min() + 1e-5
+        assert frame == np.flatnonzero(distance <= distance.min() + 1e-5)[0]
+
+
+def test_time_line_at_the_videos_own_rate_is_every_frame_once() -> None:
+    millisecond_stamps = np.round(np.arange(300) / 30, 3)
+    assert clips.time_line(millisecond_stamps, fps=30).tolist() == list(range(300))
+    assert clips.time_line(millisecond_stamps, fps=0).tolist() == list(range(300))
+
+
+def test_time_line_of_a_variable_rate_counts_seconds_not_frames() -> None:
+    times = np.array([0, 0.1, 0.2, 1.0, 1.1, 1.2])
+    assert clips.time_line(times, fps=10).tolist() == [0, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 4, 5, 5][: round(1.44 * 10)]
+
+
+def test_time_line_of_one_frame() -> None:
+    assert clips.time_line(np.array([3.0]), fps=30).tolist() == [0]
+
+
+def test_dense_clips_keep_the_stride_and_reach_every_start() -> None:
+    starts = set()
+    for i in range(400):
+        steps = clips.dense_steps(20, num_frames=4, stride_frames=3, generator=generator(0, i))
+        assert (np.diff(steps) == 3).all()
+        assert steps[-1] < 20
+        starts.add(int(steps[0]))
+    assert starts == set(range(11))
+
+
+def test_short_videos_loop_or_hold() -> None:
+    steps = clips.dense_steps(5, num_frames=4, stride_frames=3, generator=torch.Generator())
+    assert steps.tolist() == [0, 3, 6, 9]
+    assert clips.fit(steps, num_steps=5, short_video="loop").tolist() == [0, 3, 1, 4]
+    assert clips.fit(steps, num_steps=5, short_video="hold").tolist() == [0, 3, 4, 4]
+
+
+@pytest.mark.parametrize(("num_steps", "num_frames"), [(40, 8), (41, 8), (8, 8), (5, 8), (1, 4)])
+def test_segment_steps_stay_in_their_segments(num_steps: int, num_frames: int) -> None:
+    for i in range(100):
+        steps = clips.segment_steps(num_steps, num_frames=num_frames, generator=generator(1, i))
+        for j, step in enumerate(steps):
+            begin, end = j * num_steps // num_frames, (j + 1) * num_steps // num_frames
+            assert begin <= step < max(end, begin + 1)
+            assert step < num_steps
+
+
+def test_dense_views_reach_from_the_first_to_the_last_frame() -> None:
+    views = clips.dense_views(300, num_frames=16, stride_frames=4, num_views=5)
+    assert views.shape == (5, 16)
+    assert views[0, 0] == 0
+    assert views[-1, -1] == 299
+    assert (np.diff(views, axis=1) == 4).all()
+    assert np.ptp(np.diff(views[:, 0])) <= 1
+    centred = clips.dense_views(300, num_frames=16, stride_frames=4, num_views=1)
+    assert centred[0, 0] == (300 - 61) // 2
+
+
+def test_segment_views_differ_and_cover_the_video() -> None:
+    views = clips.segment_views(64, num_frames=8, num_views=2)
+    assert views.tolist() == [[2, 10, 18, 26, 34, 42, 50, 58], [6, 14, 22, 30, 38, 46, 54, 62]]
+    assert clips.segment_views(3, num_frames=8, num_views=2).max() == 2

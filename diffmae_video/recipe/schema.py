@@ -156,7 +156,7 @@ class FinetuneRecipe(TrainRecipe):
     mixup: float = key(0.0, "alpha of mixup; 0 off", bounds="[0, inf)")
     cutmix: float = key(0.0, "alpha of CutMix; 0 off", bounds="[0, inf)")
     rand_augment_ops: int = key(0, "RandAugment operations a clip; 0 off", bounds="[0, inf)")
-    rand_augment_magnitude: int = key(7, "RandAugment magnitude, of 30", bounds="[0, 30]")
+    rand_augment_magnitude: int = key(21, "RandAugment magnitude, of 30; the field's \"m7\" is 21", bounds="[0, 30]")
     color_jitter: float = key(0.0, "brightness, contrast, saturation jitter; 0 off", bounds="[0, 1]")
     erase_prob: float = key(0.0, "probability of random erasing", bounds="[0, 1]")
     eval_epochs: float = key(0.0, "validate every so many epochs; 0 never", bounds="[0, inf)")
@@ -190,6 +190,7 @@ class SlurmRecipe:
     max_requeues: int = key(20, "requeues after which a job ends", bounds="[0, inf)")
     signal_delay_seconds: int = key(120, "warning before the limit: a step and a save", bounds="[1, inf)")
     extra: dict[str, str] = key({}, "further sbatch parameters, name: value")
+    stages: dict[str, dict[str, str]] = key({}, "what differs for a stage under --split-stages, as stages.test.nodes=1")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,157 @@
+"""The command lines of tools/submit.py and tools/sweep.py."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from diffmae_video.launch.cluster import cancel
+from diffmae_video.launch.local import run_local
+from diffmae_video.launch.plot import plot_rows
+from diffmae_video.launch.points import Point, file_points, product_points, single_point
+from diffmae_video.launch.records import Submission, record_folder
+from diffmae_video.launch.submission import check_plan, plan_phases, script_of, select_points, submit
+from diffmae_video.launch.table import Row, find_runs, latest_jobs, read_rows, to_csv, to_text
+from diffmae_video.recipe import load_recipe
+
+USER_ERROR = 2
+_ENDED = ("failed", "cancelled", "interrupted", "lost")
+
+
+def submit_main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of tools/submit.py."""
+    return _told(lambda: _submit(_submit_parser().parse_intermixed_args(arguments)))
+
+
+def sweep_main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of tools/sweep.py."""
+    return _told(lambda: _sweep(_sweep_parser().parse_args(arguments)))
+
+
+def _told(command: Callable[[], int]) -> int:
+    """Run a command; what a user can put right becomes one line and exit code 2."""
+    try:
+        return command()
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+
+
+def _submit_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Submit a recipe, or a sweep over it, to SLURM.")
+    parser.add_argument("--cfg", required=True, help="the recipe, a YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys to change, in order")
+    parser.add_argument("--dry-run", action="store_true", help="print the sbatch scripts and submit nothing")
+    parser.add_argument("--local", action="store_true", help="run here instead, through submitit's local executor")
+    parser.add_argument("--sweep", nargs="+", default=[], metavar="key=v1,v2", help="every combination of these values")
+    parser.add_argument("--sweep-file", default="", metavar="YAML", help="named points, name: {key: value, ...}")
+    parser.add_argument("--max-parallel", type=int, default=0, help="points at a time; all on SLURM, 1 with --local")
+    parser.add_argument("--split-stages", action="store_true", help="a job a stage, with slurm.stages' resources")
+    return parser
+
+
+def _submit(asked: argparse.Namespace) -> int:
+    points = _points(asked)
+    phases = plan_phases(points, split_stages=asked.split_stages)
+    folder = _folder_of(points)
+    if asked.dry_run:
+        code = record_folder(folder) / "code-HASH"
+        for phase in phases:
+            print(script_of(phase, folder=folder, code=code, max_parallel=asked.max_parallel or len(points)))
+        return 0
+    if not asked.local:
+        check_plan(phases)
+    chosen, notes = select_points(points)
+    for note in notes:
+        print(note)
+    if not chosen:
+        return 0
+    phases = plan_phases(chosen, split_stages=asked.split_stages)
+    if asked.local:
+        ends = run_local(phases, chosen, folder=folder, max_parallel=asked.max_parallel or 1)
+        return 0 if all(end.end == "finished" for end in ends) else 1
+    entries = submit(phases, chosen, folder=folder, max_parallel=asked.max_parallel or len(chosen))
+    _tell_submitted(entries, folder)
+    return 0
+
+
+def _points(asked: argparse.Namespace) -> list[Point]:
+    if asked.sweep and asked.sweep_file:
+        raise ValueError("--sweep and --sweep-file: give one of them")
+    if asked.max_parallel < 0:
+        raise ValueError(f"--max-parallel {asked.max_parallel}: must be at least 1")
+    if asked.sweep:
+        return product_points(asked.cfg, asked.overrides, asked.sweep)
+    if asked.sweep_file:
+        return file_points(asked.cfg, asked.overrides, asked.sweep_file)
+    return [single_point(asked.cfg, asked.overrides)]
+
+
+def _folder_of(points: Sequence[Point]) -> Path:
+    """The sweep's folder, or the run's."""
+    first = Path(points[0].recipe.output_dir)
+    return first.parent if points[0].name else first
+
+
+def _tell_submitted(entries: Sequence[Submission], folder: Path) -> None:
+    for entry in entries:
+        print(f"job {entry.job}: {', '.join(entry.stages)}\n  recipe {entry.recipe}\n  logs   {entry.logs}")
+    print(f"code   {entries[0].code}")
+    print(f"watch  python tools/sweep.py {folder}")
+    print(f"cancel python tools/sweep.py {folder} --cancel")
+
+
+def _sweep_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="What became of a sweep, or of one run.")
+    parser.add_argument("folder", help="folder of the sweep or run: output_dir of the recipe that was submitted")
+    parser.add_argument("--csv", default="", metavar="FILE", help="write the table as CSV as well")
+    parser.add_argument("--plot", default="", metavar="FILE", help="draw the metric against each swept key")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--resubmit", choices=("failed",), help="submit again what ended unfinished")
+    parser.add_argument("--max-parallel", type=int, default=0, help="with --resubmit: points at a time")
+    what.add_argument("--cancel", action="store_true", help="cancel every job that waits or runs")
+    return parser
+
+
+def _sweep(asked: argparse.Namespace) -> int:
+    rows = read_rows(find_runs(asked.folder))
+    print(to_text(rows))
+    if asked.csv:
+        Path(asked.csv).write_text(to_csv(rows), encoding="utf-8")
+    if asked.plot:
+        print(f"{asked.plot}: {plot_rows(rows, asked.plot)} against each swept key")
+    if asked.cancel:
+        live = [job for row in rows for job in row.live]
+        cancel(live)
+        print(f"cancelled {len(live)} jobs")
+    if asked.resubmit:
+        ended = [row for row in rows if row.state in _ENDED]
+        _resubmit(ended, Path(asked.folder).resolve(), max_parallel=asked.max_parallel)
+    return 0
+
+
+def _resubmit(rows: Sequence[Row], folder: Path, *, max_parallel: int) -> None:
+    """Submit runs again with the recipes, the cluster and the way of splitting that they had."""
+    groups: dict[str, list[Point]] = {}
+    for row in rows:
+        jobs = latest_jobs(Path(row.folder))
+        cfg = str(record_folder(row.folder) / "recipe.yaml")
+        recipe = load_recipe(cfg)
+        point = Point(name=row.point, cfg=cfg, overrides=(), recipe=recipe, differs=row.differs)
+        # The jobs of an array share these.
+        alike = repr((jobs[-1].cluster, len(jobs) > 1, recipe.stages, recipe.slurm))
+        groups.setdefault(alike, []).append(point)
+    plans = []
+    for points in groups.values():
+        jobs = latest_jobs(Path(points[0].recipe.output_dir))
+        phases = plan_phases(points, split_stages=len(jobs) > 1)
+        if jobs[-1].cluster == "slurm":
+            check_plan(phases)
+        plans.append((jobs[-1].cluster, phases, points))
+    for cluster, phases, points in plans:
+        if cluster == "local":
+            run_local(phases, points, folder=folder, max_parallel=max_parallel or 1)
+        else:
+            _tell_submitted(submit(phases, points, folder=folder, max_parallel=max_parallel or len(points)), folder)

@@ -1,0 +1,103 @@
+"""The same jobs on this machine, through submitit's local executor: no SLURM needed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import submitit
+
+from diffmae_video.launch.cluster import SlurmError, tasks_per_node
+from diffmae_video.launch.epilogue import conclude
+from diffmae_video.launch.points import Point
+from diffmae_video.launch.records import End, add_end, read_ends, record_folder
+from diffmae_video.launch.submission import Phase, make_job, prepare, record
+
+_POLL_SECONDS = 0.2
+
+
+def run_local(phases: Sequence[Phase], points: Sequence[Point], *, folder: Path, max_parallel: int) -> list[End]:
+    """Run every job and wait; a phase begins when the one before has ended, for the points that it finished.
+
+    Args:
+        max_parallel: jobs at a time.
+
+    Returns:
+        how each point ended.
+
+    Raises:
+        SlurmError: a recipe asks for several nodes, or a folder can't be written.
+    """
+    for phase in phases:
+        if phase.slurm.nodes > 1:
+            raise SlurmError(f"slurm.nodes={phase.slurm.nodes}: --local has one node; add slurm.nodes=1")
+    code = prepare(phases, points, folder=folder)
+    submitted = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    ends: dict[int, End] = {}
+    for phase in phases:
+        waiting = [i for i in range(len(points)) if i not in ends or ends[i].end == "finished"]
+        running: dict[int, submitit.Job[int]] = {}
+        while waiting or running:
+            while waiting and len(running) < max_parallel:
+                i = waiting.pop(0)
+                running[i] = _start(phase, i, folder=folder, code=code)
+                job = running[i].job_id
+                entry = record(
+                    phase, i, points[i], job=job, cluster="local", submitted=submitted, code=code, folder=folder
+                )
+                print(f"job {job} runs {entry.recipe}, logs {entry.logs}", flush=True)
+            time.sleep(_POLL_SECONDS)
+            for i in [i for i, job in running.items() if job.done()]:
+                ends[i] = _conclude(phase, i, running.pop(i).job_id)
+                print(f"job {ends[i].job}: {ends[i].end} {ends[i].reason}", flush=True)
+    return [ends[i] for i in range(len(points))]
+
+
+def _start(phase: Phase, index: int, *, folder: Path, code: Path) -> submitit.Job[int]:
+    slurm = phase.slurm
+    executor = submitit.LocalExecutor(record_folder(folder), max_num_timeout=slurm.max_requeues)
+    executor.update_parameters(
+        timeout_min=60 * slurm.hours,
+        tasks_per_node=tasks_per_node(slurm),
+        gpus_per_node=slurm.gpus_per_node,
+        signal_delay_s=slurm.signal_delay_seconds,
+    )
+    job = make_job(phase, index)
+    with _running_in(code):
+        return executor.submit(job)
+
+
+@contextlib.contextmanager
+def _running_in(code: Path) -> Iterator[None]:
+    """Processes started meanwhile import the snapshot: by PYTHONPATH, and `python -m` by its folder."""
+    folder, path = os.getcwd(), os.environ.get("PYTHONPATH")
+    os.chdir(code)
+    os.environ["PYTHONPATH"] = f"{code}:{path}" if path else str(code)
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        if path is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = path
+
+
+def _conclude(phase: Phase, index: int, job: str) -> End:
+    output_dir = phase.recipes[index].output_dir
+    restart = sum(end.job == job and end.end == "requeued" for end in read_ends(output_dir))
+    # The controller keeps the tasks' exit codes to itself; what they wrote says enough.
+    end = conclude(
+        output_dir,
+        job=job,
+        restart=restart,
+        exit_code=1,
+        standing="running",
+        max_requeues=phase.slurm.max_requeues,
+    )
+    add_end(output_dir, end)
+    return end

@@ -1,0 +1,254 @@
+"""From checked points to jobs: everything that can be refused is, before the first is submitted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import submitit
+
+from diffmae_video.engine.identity import check_same_recipe
+from diffmae_video.launch.cluster import (
+    SlurmError,
+    cancel,
+    check_request,
+    check_script,
+    check_writable_from_nodes,
+    require_slurm,
+    tasks_per_node,
+)
+from diffmae_video.launch.points import Point
+from diffmae_video.launch.records import Submission, add_submission, record_folder
+from diffmae_video.launch.slurm import TrainingJob
+from diffmae_video.launch.snapshot import take_snapshot
+from diffmae_video.launch.table import is_finished, latest_jobs, read_rows
+from diffmae_video.recipe import Recipe, dump_recipe
+from diffmae_video.recipe.schema import SlurmRecipe
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Jobs that start together, one a point: all stages, or one stage of several. They share their resources."""
+
+    name: str
+    recipes: tuple[Recipe, ...]
+
+    @property
+    def slurm(self) -> SlurmRecipe:
+        """What each of the jobs asks for."""
+        return self.recipes[0].slurm
+
+    def recipe_path(self, index: int) -> Path:
+        """Where the resolved recipe of one job is kept; ``recipe.yaml`` is the whole run's."""
+        return record_folder(self.recipes[index].output_dir) / f"recipe-{self.name}.yaml"
+
+
+def plan_phases(points: Sequence[Point], *, split_stages: bool) -> list[Phase]:
+    """One phase, or one for each stage of the recipe.
+
+    Raises:
+        ValueError: with ``split_stages``, points that differ in their stages.
+    """
+    if not split_stages:
+        return [Phase("run", tuple(point.recipe for point in points))]
+    stages = {tuple(point.recipe.stages) for point in points}
+    if len(stages) > 1:
+        raise ValueError("--split-stages: the points differ in their stages; submit them apart")
+    return [Phase(stage, tuple(point.for_stage(stage) for point in points)) for stage in stages.pop()]
+
+
+def check_plan(phases: Sequence[Phase]) -> None:
+    """Hold every phase to the cluster: partition, nodes, GPUs, CPUs, time, then sbatch's own judgement.
+
+    Raises:
+        SlurmError: the first thing that can't be; one line.
+    """
+    require_slurm()
+    for phase in phases:
+        check_request(phase.slurm)
+    # sbatch's remaining rules are about accounts, QOS and features: the script needs no code to run.
+    for phase in phases:
+        check_script(script_of(phase, folder=Path("/tmp"), code=Path("/"), max_parallel=len(phase.recipes)))
+
+
+def script_of(phase: Phase, *, folder: Path, code: Path, max_parallel: int) -> str:
+    """The sbatch script of a phase, an array where it has several points."""
+    executor = _make_executor(phase, folder=folder, code=code, max_parallel=max_parallel, after="")
+    if len(phase.recipes) > 1:
+        executor.parameters["map_count"] = len(phase.recipes)
+    return executor._make_submission_file_text(executor._submitit_command_str, "")
+
+
+def select_points(points: Sequence[Point]) -> tuple[list[Point], list[str]]:
+    """The points that are neither finished nor under way, and a line on each of the others.
+
+    Raises:
+        ValueError: a point's folder holds a run of another recipe.
+    """
+    chosen, notes = [], []
+    begun = [point for point in points if latest_jobs(Path(point.recipe.output_dir))]
+    rows = dict(zip([p.name for p in begun], read_rows([Path(p.recipe.output_dir) for p in begun]), strict=True))
+    for point in points:
+        check_same_recipe(point.recipe, Path(point.recipe.output_dir))
+        row = rows.get(point.name)
+        if row is not None and row.state in ("pending", "running"):
+            notes.append(f"{row.folder}: {row.state} as job {', '.join(row.live)}; not submitted again")
+        elif row is not None and is_finished(Path(row.folder), point.recipe):
+            notes.append(f"{row.folder}: finished; not submitted again")
+        else:
+            chosen.append(point)
+    return chosen, notes
+
+
+def submit(phases: Sequence[Phase], points: Sequence[Point], *, folder: Path, max_parallel: int) -> list[Submission]:
+    """Submit the phases to SLURM, each after the one before; all of them or none.
+
+    Args:
+        folder: of the run or the sweep; logs, pickles and the code snapshot go to its ``slurm/``.
+        max_parallel: array tasks that run at a time.
+
+    Returns:
+        the submissions in the order of phases and points.
+
+    Raises:
+        SlurmError: SLURM or the file system refused; what was submitted before is cancelled.
+    """
+    code = prepare(phases, points, folder=folder)
+    note = check_writable_from_nodes(folder, phases[0].slurm)
+    if note:
+        print(f"note: {note}", file=sys.stderr)
+    submitted = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    jobs: list[list[str]] = []
+    for phase in phases:
+        after = _dependency(jobs[-1]) if jobs else ""
+        executor = _make_executor(phase, folder=folder, code=code, max_parallel=max_parallel, after=after)
+        try:
+            jobs.append([job.job_id for job in _submit_phase(executor, phase)])
+        except (submitit.core.utils.FailedJobError, SlurmError) as error:
+            cancel([job for earlier in jobs for job in earlier])
+            raise SlurmError(f"sbatch: {' '.join(str(error).split())}; nothing is submitted") from None
+    return [
+        record(phase, i, points[i], job=job, cluster="slurm", submitted=submitted, code=code, folder=folder)
+        for phase, ids in zip(phases, jobs, strict=True)
+        for i, job in enumerate(ids)
+    ]
+
+
+def prepare(phases: Sequence[Phase], points: Sequence[Point], *, folder: Path) -> Path:
+    """Write the resolved recipes and the code snapshot; the snapshot's path.
+
+    Raises:
+        SlurmError: a folder can't be written.
+    """
+    try:
+        for i, point in enumerate(points):
+            records = record_folder(point.recipe.output_dir)
+            records.mkdir(parents=True, exist_ok=True)
+            (records / "recipe.yaml").write_text(dump_recipe(point.recipe), encoding="utf-8")
+            for phase in phases:
+                phase.recipe_path(i).write_text(dump_recipe(phase.recipes[i]), encoding="utf-8")
+        return take_snapshot(record_folder(folder))
+    except OSError as error:
+        raise SlurmError(f"output_dir={folder}: can't be written ({error.strerror}); choose another folder") from None
+
+
+def record(
+    phase: Phase, index: int, point: Point, *, job: str, cluster: str, submitted: str, code: Path, folder: Path
+) -> Submission:
+    """Add a job to its run's records."""
+    entry = Submission(
+        job=job,
+        cluster=cluster,
+        stages=phase.recipes[index].stages,
+        submitted=submitted,
+        recipe=str(phase.recipe_path(index)),
+        code=str(code),
+        logs=str(record_folder(folder) / f"{job}_0_log.out"),
+        differs=point.differs,
+    )
+    add_submission(point.recipe.output_dir, entry)
+    return entry
+
+
+def make_job(phase: Phase, index: int) -> TrainingJob:
+    """What a task of one job runs."""
+    return TrainingJob(recipe=str(phase.recipe_path(index)), workdir=os.getcwd(), max_requeues=phase.slurm.max_requeues)
+
+
+def _submit_phase(executor: submitit.SlurmExecutor, phase: Phase) -> list[submitit.Job[int]]:
+    calls = [make_job(phase, i) for i in range(len(phase.recipes))]
+    with _no_leftovers(executor.folder):
+        if len(calls) == 1:
+            return [executor.submit(calls[0])]
+        with executor.batch():
+            jobs = [executor.submit(call) for call in calls]
+        return jobs
+
+
+@contextlib.contextmanager
+def _no_leftovers(folder: Path) -> Iterator[None]:
+    """Remove what submitit wrote for a submission that failed: pickles and scripts that no job has taken."""
+    before = set(folder.glob("*")) if folder.exists() else set()
+    try:
+        yield
+    except BaseException:
+        for path in set(folder.glob("*")) - before:
+            path.unlink()
+        raise
+
+
+def _dependency(jobs: Sequence[str]) -> str:
+    """Start when the phase before has succeeded: each task of an array after its own point's."""
+    array = jobs[0].partition("_")[0]
+    return f"aftercorr:{array}" if len(jobs) > 1 else f"afterok:{jobs[0]}"
+
+
+def _make_executor(phase: Phase, *, folder: Path, code: Path, max_parallel: int, after: str) -> submitit.SlurmExecutor:
+    slurm, folder = phase.slurm, record_folder(folder)
+    executor = _Executor(folder, max_num_timeout=slurm.max_requeues)
+    extra: dict[str, str | bool] = {"requeue": True, **slurm.extra}
+    if after:
+        extra |= {"dependency": after, "kill-on-invalid-dep": "yes"}
+    python = shlex.quote(sys.executable)
+    path = shlex.quote(str(code)) + "${PYTHONPATH:+:$PYTHONPATH}"
+    executor.update_parameters(
+        job_name=f"{Path(phase.recipes[0].output_dir).name}-{phase.name}"[:64],
+        partition=slurm.partition or None,
+        account=slurm.account or None,
+        qos=slurm.qos or None,
+        time=max(1, round(60 * slurm.hours)),
+        nodes=slurm.nodes,
+        ntasks_per_node=tasks_per_node(slurm),
+        cpus_per_task=slurm.cpus_per_task,
+        gpus_per_node=slurm.gpus_per_node or None,
+        mem=f"{slurm.mem_gb}GB" if slurm.mem_gb else None,
+        signal_delay_s=slurm.signal_delay_seconds,
+        wckey=None,
+        array_parallelism=max_parallel,
+        additional_parameters=extra,
+        # A rank that fails takes the others with it.
+        srun_args=["--kill-on-bad-exit=1"],
+        # With a trap, bash waits for srun after a TERM and comes to the epilogue. `python -m` looks into the
+        # working directory first, so that must be the snapshot too.
+        setup=["trap : TERM", f"cd {shlex.quote(str(code))}", f"export PYTHONPATH={path}"],
+        teardown=[f"{python} -m diffmae_video.launch.epilogue {shlex.quote(str(folder))} $?"],
+    )
+    return executor
+
+
+class _Executor(submitit.SlurmExecutor):
+    """submitit's, also where there is no srun: a script can be shown without a cluster."""
+
+    @classmethod
+    def name(cls) -> str:
+        return "slurm"
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 2

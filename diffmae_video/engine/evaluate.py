@@ -61,7 +61,7 @@ def evaluate(
         ranks = label_ranks(probabilities, batch["label"].to(world.device)).tolist()
         for index, rank, error in zip(batch["index"].tolist(), ranks, batch["error"], strict=True):
             if error:
-                unread.append(error)
+                unread.append(f"{views.videos.path(index)}: {error}")
             else:
                 rows.append((index, rank < 1, rank < 5))
         progress.update(done, f"{len(rows)} videos")

@@ -96,7 +96,7 @@ def check_same_run(saved: Mapping[str, Any], wanted: Mapping[str, Any], *, where
 
 def _check_same_keys(saved: Mapping[str, Any], wanted: Mapping[str, Any], *, where: Path) -> None:
     for name in sorted(saved.keys() | wanted.keys()):
-        before, now = (values[name] if name in values else "nothing" for values in (saved, wanted))
+        before, now = (values.get(name, "nothing") for values in (saved, wanted))
         if before != now:
             raise OtherRunError(f"{where}: is of a run with {name}={before}, this one has {now}; {WAYS_OUT}")
 

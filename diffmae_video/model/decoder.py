@@ -57,7 +57,8 @@ def tap_blocks(taps: str, *, encoder_depth: int, decoder_depth: int) -> tuple[in
             f"reversed taps need a decoder no deeper than the encoder ({decoder_depth} > {encoder_depth} blocks);"
             f" use {encoder_depth} decoder blocks or taps 'last'"
         )
-    return tuple(round(x) for x in torch.linspace(encoder_depth - 1, 0, decoder_depth).tolist())
+    spacing = (encoder_depth - 1) / max(1, decoder_depth - 1)
+    return tuple(round(encoder_depth - 1 - i * spacing) for i in range(decoder_depth))
 
 
 class JointDecoder(nn.Module):

@@ -93,7 +93,7 @@ class SpacetimeViT(nn.Module):
         self.embed = nn.Linear(self.cube_dim, width)
         self.positions = PositionTable(self.grid, width, learned=positions == "learned")
         self.class_token = nn.Parameter(torch.zeros(1, 1, width)) if class_token else None
-        drops = torch.linspace(0, drop_path, depth).tolist()
+        drops = [drop_path * i / max(1, depth - 1) for i in range(depth)]
         self.blocks = nn.ModuleList(
             Block(width, num_heads=num_heads, mlp_ratio=mlp_ratio, drop_path=drop) for drop in drops
         )

@@ -1,0 +1,68 @@
+"""The command line: exit codes, and one line for what a user can put right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from diffmae_video.engine.cli import main
+from diffmae_video.recipe import Recipe
+from diffmae_video.recipe.rules import walk
+
+ROOT = Path(__file__).parents[2]
+VITB = str(ROOT / "configs" / "k400_vitb.yaml")
+
+
+def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1, printed
+    assert printed.startswith("error: ")
+    return printed
+
+
+def test_a_misspelt_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--cfg", VITB, "pretrain.lrr=1"]) == 2
+    assert "did you mean pretrain.lr" in one_error_line(capsys)
+
+
+def test_no_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "--cfg is missing" in one_error_line(capsys)
+    assert main(["--cfg", "nowhere.yaml"]) == 2
+    assert "nowhere.yaml: no such recipe" in one_error_line(capsys)
+
+
+@pytest.mark.parametrize(("stages", "key"), [("[pretrain]", "train_list"), ("[finetune]", "train_list")])
+def test_data_that_is_not_there(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stages: str, key: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--cfg", VITB, f"stages={stages}", "output_dir=run"]) == 2
+    line = one_error_line(capsys)
+    assert f"data.{key}: datasets/kinetics400/train.csv is not there" in line
+    assert "datasets/kinetics.py" in line
+
+
+def test_testing_without_fine_tuning(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--cfg", VITB, "stages=[test]", "output_dir=run"]) == 2
+    assert "run the finetune stage first" in one_error_line(capsys)
+
+
+def test_keys_lists_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--keys"]) == 0
+    printed = capsys.readouterr().out
+    for name, _, _ in walk(Recipe()):
+        assert f"\n{name} = " in f"\n{printed}"
+
+
+def test_dry_run_prints_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--cfg", VITB, "--dry-run", "data.crop_size=64", "mask.ratio=0.75"]) == 0
+    assert "in pre-training 32 visible, 96 masked" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []

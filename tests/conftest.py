@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests st
 def processes() -> ForkServerContext:
     """A way to start real processes that have torch imported already: 50 ms each, not 3 s."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["diffmae_video.engine.distributed"])
+    context.set_forkserver_preload(["diffmae_video.engine.cli"])
     return context
 
 
@@ -112,8 +112,8 @@ model:
   patch_size: 8
   decoder: {{depth: 1, width: 32, num_heads: 2}}
 mask: {{ratio: 0.75}}
-pretrain: {{epochs: 4, warmup_epochs: 1, batch_size: 4, lr: 1.0e-2, checkpoint_epochs: 1}}
-finetune: {{epochs: 3, batch_size: 4, lr: 1.0e-2, ema_decay: 0.9, head_dropout: 0.1, mixup: 0.8, eval_epochs: 1}}
+pretrain: {{epochs: 4, warmup_epochs: 1, batch_size: 4, lr: 0.2, checkpoint_epochs: 1}}
+finetune: {{epochs: 3, batch_size: 4, lr: 0.2, ema_decay: 0.9, head_dropout: 0.1, mixup: 0.8, eval_epochs: 1}}
 test: {{views: 2, crops: 1, batch_size: 2}}
 """
 

@@ -20,14 +20,18 @@ from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 
-import av
 import numpy as np
 from motion_scenes import CLASSES, SPLITS, Pictures, load_pictures, render_scene
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from diffmae_video.report.video import write_video
+
 # Raised when the same options give other pictures, so that an old folder is not taken for a new one.
 VERSION = 1
+
+# Nearly lossless: a compressed trail behind the subject would tell its direction in a single frame.
+CRF = 12
 
 
 @dataclass(frozen=True)
@@ -89,24 +93,6 @@ def frames_of(split: str, number: int, options: Options) -> NDArray[np.uint8]:
     return render_scene(_pictures(split), label=label_of(number), size=options.size, num_frames=options.frames, rng=rng)
 
 
-def write_video(path: Path, frames: NDArray[np.uint8], *, fps: int) -> None:
-    """Encode uint8 frames (T, H, W, 3) as H.264; the file appears under its name when it is complete."""
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
-    try:
-        with av.open(str(unfinished), "w") as container:
-            # Nearly lossless, and one thread: a compressed trail behind the subject would tell its
-            # direction in a single frame, and threads would make the bytes depend on the machine.
-            stream = container.add_stream("libx264", rate=fps, options={"crf": "12", "threads": "1"})
-            stream.height, stream.width = frames.shape[1:3]
-            stream.pix_fmt = "yuv420p"
-            for frame in frames:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-            container.mux(stream.encode())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 @cache
 def _pictures(split: str) -> Pictures:
     return load_pictures(split)
@@ -117,7 +103,7 @@ def _name(split: str, number: int) -> str:
 
 
 def _make_video(item: tuple[str, int], *, root: Path, options: Options) -> None:
-    write_video(root / _name(*item), frames_of(*item, options), fps=options.fps)
+    write_video(root / _name(*item), frames_of(*item, options), fps=options.fps, crf=CRF)
 
 
 def _make_videos(missing: list[tuple[str, int]], *, root: Path, options: Options, num_workers: int) -> None:

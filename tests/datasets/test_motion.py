@@ -89,18 +89,6 @@ def test_interrupted_run_goes_on_and_ends_the_same(made: Path, tmp_path: Path) -
     assert kept.stat().st_mtime_ns == written_at
 
 
-def test_writer_that_fails_leaves_no_file(tmp_path: Path) -> None:
-    frames = np.zeros((3, 24, 24, 3), dtype=np.uint8)
-    broken = [frames[0], frames[1], frames[2].astype(np.float64)]  # the encoder refuses the third
-
-    class Frames(list):
-        shape = frames.shape
-
-    with pytest.raises(ValueError):
-        motion.write_video(tmp_path / "a.mp4", Frames(broken), fps=8)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_folder_of_other_options_is_refused(made: Path) -> None:
     before = contents(made)
     with pytest.raises(ValueError, match=r"made with .*size.*24.*choose another --root"):

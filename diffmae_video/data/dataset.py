@@ -251,13 +251,17 @@ def cut_clips(
     """
     flat = np.stack(picks)  # (K, T)
     wanted = np.unique(flat)
+    uses: dict[int, list[tuple[int, int]]] = {number: [] for number in wanted.tolist()}
+    for clip, numbers in enumerate(flat.tolist()):
+        for moment, number in enumerate(numbers):
+            uses[number].append((clip, moment))
     cut: list[np.ndarray] = []
     places: list[Box] = []
-    for number, frame in zip(wanted, reader.frames(wanted), strict=True):
+    for places_used, frame in zip(uses.values(), reader.frames(wanted), strict=True):
         if not cut:
             places = boxes(*frame.shape[:2])
             cut = [np.empty((flat.shape[1], b.height, b.width, 3), np.uint8) for b in places]
-        for clip, moment in np.argwhere(flat == number):
+        for clip, moment in places_used:
             top, left, height, width = places[clip]
             cut[clip][moment] = frame[top : top + height, left : left + width]
     return [torch.from_numpy(clip).permute(0, 3, 1, 2) for clip in cut]

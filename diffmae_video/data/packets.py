@@ -6,6 +6,7 @@ frame rate, edit list or start offset, which no container's header does reliably
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -47,16 +48,18 @@ class PacketTable:
 
     def runs(self, frames: np.ndarray, *, codec: str, extradata: bytes | None) -> Iterator[tuple[int, int, np.ndarray]]:
         """Shortest stretches of packets to decode for ascending ``frames``: (begin, end, the frames in it)."""
+        keys = self.keys.tolist()
         open_run: tuple[int, int, list[int]] | None = None
-        for frame in frames.tolist():
-            end = int(self.shown[frame]) + 1
+        for frame, position in zip(frames.tolist(), self.shown[frames].tolist(), strict=True):
+            end = position + 1
             if open_run is not None:
                 begin, so_far, held = open_run
-                # Only a key packet after what is decoded so far can make decoding on from there the longer way.
-                between = bool(((self.keys >= so_far) & (self.keys < end)).any())
+                # Decoding on is the longer way only if there is a key packet in what would be decoded on the way.
+                between = bisect.bisect_left(keys, so_far) < bisect.bisect_left(keys, end)
                 entry = self.entry(frame, codec=codec, extradata=extradata) if between else begin
                 if entry <= so_far:
-                    open_run = (begin, max(so_far, end), [*held, frame])
+                    held.append(frame)
+                    open_run = (begin, max(so_far, end), held)
                     continue
                 yield begin, so_far, np.array(held)
             open_run = (self.entry(frame, codec=codec, extradata=extradata), end, [frame])

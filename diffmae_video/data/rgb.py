@@ -62,6 +62,5 @@ def upright(pixels: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
 
 
 def _pixels(rgb: av.VideoFrame) -> np.ndarray:
-    plane = rgb.planes[0]
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(rgb.height, plane.line_size)
-    return rows[:, : rgb.width * 3].reshape(rgb.height, rgb.width, 3)
+    plane = rgb.planes[0]  # rows are padded: line_size bytes apart
+    return np.ndarray((rgb.height, rgb.width, 3), np.uint8, memoryview(plane), strides=(plane.line_size, 3, 1))

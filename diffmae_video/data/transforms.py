@@ -9,6 +9,7 @@ import math
 from typing import NamedTuple
 
 import torch
+from torch.nn.functional import interpolate
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
@@ -58,7 +59,8 @@ def resize(clip: torch.Tensor, size: int) -> torch.Tensor:
     """Bilinear with antialias to (T, C, size, size)."""
     if clip.shape[-2:] == (size, size):
         return clip
-    return F.resize(clip, [size, size], antialias=True)
+    # What torchvision's resize comes down to for uint8, without a tenth of a millisecond of its dispatch.
+    return interpolate(clip, [size, size], mode="bilinear", antialias=True)
 
 
 def augment(

@@ -165,6 +165,11 @@ def set_gradient_sync(model: nn.Module, sync: bool) -> None:
         model.set_requires_gradient_sync(sync)
 
 
+def needs_all_ranks(model: nn.Module) -> bool:
+    """Whether a forward pass is collective, even without gradients: FSDP2 gathers the weights in it."""
+    return isinstance(model, FSDPModule)
+
+
 def full_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
     """Weights and optimiser state, whole and keyed by parameter name, on the CPU.
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from diffmae_video.data import TestViews, test_loader
-from diffmae_video.engine.distributed import World, gather_objects
+from diffmae_video.engine.distributed import World, gather_objects, needs_all_ranks
 from diffmae_video.engine.log import Progress
 from diffmae_video.engine.pixels import normalize
 
@@ -53,6 +53,8 @@ def evaluate(
     """
     model.eval()
     loader = test_loader(views, batch_size=batch_size, rank=world.rank, world_size=world.size, num_workers=num_workers)
+    # Under FSDP2 a rank whose share is shorter must go on calling the model while the others do.
+    rounds = max(gather_objects(world, len(loader))) if needs_all_ranks(model) else len(loader)
     rows: list[tuple[int, bool, bool]] = []
     unread: list[str] = []
     progress = Progress(name, total=len(loader), world=world)
@@ -66,6 +68,8 @@ def evaluate(
                 rows.append((index, rank < 1, rank < 5))
         progress.update(done, f"{len(rows)} videos")
     progress.close()
+    for _ in range(rounds - len(loader)):
+        _probabilities(model, _blank(views, world.device), world, dtype, mean, std)
     return _scores(gather_objects(world, (rows, unread)), total=len(views))
 
 
@@ -91,6 +95,12 @@ def _probabilities(
     with torch.autocast(world.device.type, dtype=dtype, enabled=dtype != torch.float32):
         logits = model(video)
     return logits.float().softmax(-1).unflatten(0, clips.shape[:2]).mean(1)
+
+
+def _blank(views: TestViews, device: torch.device) -> torch.Tensor:
+    """One black view (1, 1, T, C, H, W), for a forward pass that only keeps the other ranks company."""
+    shape = (1, 1, views.num_frames, 3, views.crop_size, views.crop_size)
+    return torch.zeros(shape, dtype=torch.uint8, device=device)
 
 
 def _scores(gathered: list[tuple[list[tuple[int, bool, bool]], list[str]]], *, total: int) -> Scores:

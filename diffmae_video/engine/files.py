@@ -1,4 +1,4 @@
-"""What both kinds of checkpoints do with files."""
+"""Files that are written whole, and checked."""
 
 from __future__ import annotations
 
@@ -33,6 +33,13 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file so that a reader, or a run that follows a kill, sees the old text or the new."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def reason_of(error: BaseException) -> str:

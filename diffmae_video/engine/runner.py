@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,13 +11,19 @@ import torch
 
 from diffmae_video.engine.distributed import abandon_world, barrier, start_world, stop_world
 from diffmae_video.engine.errors import Interrupted
+from diffmae_video.engine.files import replace_text
 from diffmae_video.engine.identity import check_same_recipe
+from diffmae_video.engine.lock import RunLock
 from diffmae_video.engine.signals import RESUME_ME, StopFlag
 from diffmae_video.engine.stages import Run, run_finetune, run_pretrain, run_test
-from diffmae_video.engine.status import RunLock, Status
+from diffmae_video.engine.status import Status
 from diffmae_video.recipe import Recipe, dump_recipe
 
 STAGES: dict[str, Callable[[Run], None]] = {"pretrain": run_pretrain, "finetune": run_finetune, "test": run_test}
+
+
+class OutputError(ValueError):
+    """The run's folder can't be written; one line."""
 
 
 def run(recipe: Recipe) -> int:
@@ -32,7 +39,7 @@ def run(recipe: Recipe) -> int:
     world = start_world(recipe.device)
     folder = Path(recipe.output_dir)
     try:
-        with StopFlag() as stop, RunLock(folder) if world.is_main else contextlib.nullcontext():
+        with _writing_to(folder), StopFlag() as stop, RunLock(folder) if world.is_main else contextlib.nullcontext():
             this = Run(recipe, world, stop, Status(folder, world=world))
             with _failures_told(this.status):
                 code = _run_stages(this)
@@ -48,7 +55,7 @@ def _run_stages(this: Run) -> int:
     check_same_recipe(this.recipe, this.folder)
     barrier(this.world)  # every rank has read the recipe before rank 0 renews it
     if this.world.is_main:
-        (this.folder / "recipe.yaml").write_text(dump_recipe(this.recipe), encoding="utf-8")
+        replace_text(this.folder / "recipe.yaml", dump_recipe(this.recipe))
     for stage in this.recipe.stages:
         try:
             STAGES[stage](this)
@@ -68,4 +75,19 @@ def _failures_told(status: Status) -> Iterator[None]:
         # Best effort: on a full disk the reason must still reach the terminal.
         with contextlib.suppress(OSError):
             status.end("failed", reason=" ".join(str(error).split())[:300])
+        raise
+
+
+@contextlib.contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        closed = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+        if full or (closed and str(error.filename).startswith(str(folder))):
+            raise OutputError(
+                f"{folder} can't be written: {error.strerror}; what was saved before is untouched: "
+                f"{'free some space' if full else 'make it writable'}, then run the same command again"
+            ) from error
         raise

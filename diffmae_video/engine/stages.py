@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from diffmae_video.engine import build
 from diffmae_video.engine.checkpoint import CheckpointFolder, load_checkpoint, save_checkpoint
 from diffmae_video.engine.distributed import World, barrier, parallelize
 from diffmae_video.engine.evaluate import Scores, evaluate
+from diffmae_video.engine.files import replace_text
 from diffmae_video.engine.finetune import finetune
 from diffmae_video.engine.identity import check_same_run, identity
 from diffmae_video.engine.pretrain import pretrain
@@ -247,9 +247,7 @@ def _write_result(this: Run, header: dict[str, Any], outcome: dict[str, Any]) ->
     if this.world.is_main:
         path = this.folder / header["stage"] / "result.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({**header, **outcome}, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        replace_text(path, json.dumps({**header, **outcome}, indent=2) + "\n")
     barrier(this.world)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,18 @@ def drive_to_a_crash(command: list[str], step: int, rank: int) -> int:
 def drive_to_a_kill(command: list[str], step: int, rank: int) -> int:
     """SIGKILL to one rank, in the middle of a step."""
     _at_step(step, rank, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    return cli.main(command)
+
+
+def drive_slowly(command: list[str]) -> int:
+    """Half a second a step."""
+    backward = Training.backward
+
+    def slow_backward(self: Training, loss: torch.Tensor, **sums: torch.Tensor) -> None:
+        time.sleep(0.5)
+        backward(self, loss, **sums)
+
+    Training.backward = slow_backward  # type: ignore[method-assign]
     return cli.main(command)
 
 

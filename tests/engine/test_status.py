@@ -1,4 +1,4 @@
-"""status.json and the lock of a run's folder."""
+"""status.json: what a run says of itself."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import json
 import math
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
 import torch
 
 from diffmae_video.engine.distributed import World
-from diffmae_video.engine.status import RunLock, RunLockError, Status, now, read_status
+from diffmae_video.engine.status import Status, now, read_status
 
 MAIN = World(rank=0, size=1, local_rank=0, device=torch.device("cpu"))
 OTHER = World(rank=1, size=2, local_rank=1, device=torch.device("cpu"))
@@ -77,62 +74,3 @@ def test_other_ranks_write_nothing(tmp_path: Path) -> None:
     status.update(stage="pretrain", step=1, num_steps=9)
     status.end("finished")
     assert not (tmp_path / "run").exists()
-
-
-# Starts without torch, and so fast: the lock needs nothing of what its module imports for the status.
-HOLDER = """
-import importlib.util, os, sys, time, types
-for name in ("diffmae_video", "diffmae_video.engine", "diffmae_video.engine.distributed"):
-    sys.modules[name] = types.ModuleType(name)
-sys.modules["diffmae_video.engine.distributed"].World = object
-spec = importlib.util.spec_from_file_location("status", sys.argv[1])
-status = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(status)
-try:
-    with status.RunLock(sys.argv[2]):
-        if sys.argv[3] == "fork" and os.fork() == 0:
-            time.sleep(600)
-        print("held", flush=True)
-        sys.stdin.read()
-except status.RunLockError as error:
-    print(error, flush=True)
-"""
-
-
-def start_holder(folder: Path, *, fork: bool = False) -> subprocess.Popen[str]:
-    source = sys.modules["diffmae_video.engine.status"].__file__
-    command = [sys.executable, "-c", HOLDER, source, str(folder), "fork" if fork else "alone"]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
-
-
-def test_a_second_run_is_refused_with_host_and_pid(tmp_path: Path) -> None:
-    holder = start_holder(tmp_path)
-    try:
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(RunLockError) as caught, RunLock(tmp_path):
-            pass
-        assert f"host {socket.gethostname()}, pid {holder.pid}" in str(caught.value)
-        assert "\n" not in str(caught.value)
-    finally:
-        holder.kill()
-        holder.wait()
-
-
-def test_the_lock_goes_with_a_killed_run_and_its_forks_dont_keep_it(tmp_path: Path) -> None:
-    holder = start_holder(tmp_path, fork=True)
-    try:
-        assert holder.stdout.readline() == "held\n"
-        holder.kill()
-        holder.wait()
-        with RunLock(tmp_path):
-            refused = start_holder(tmp_path)
-            assert f"pid {os.getpid()}" in refused.communicate()[0]
-    finally:
-        os.killpg(holder.pid, 9)
-
-
-def test_the_lock_is_free_after_a_run_that_ended_well(tmp_path: Path) -> None:
-    with RunLock(tmp_path):
-        pass
-    free = start_holder(tmp_path)
-    assert free.communicate("")[0] == "held\n"

@@ -25,12 +25,19 @@ class RgbConverter:
         """Convert; the result is valid until the next call."""
         if self._size is None:
             self._size = (frame.width, frame.height)
-        same_size = self._size == (frame.width, frame.height)
-        if same_size and frame.format.name in _PLAIN_FORMATS and frame.height % 2 == 0:
+        if self._is_plain(frame):
             rgb = self._reformatter.reformat(frame, format="rgb24", interpolation=Interpolation.BICUBIC, threads=1)
         else:
             rgb = self._filter(frame)
         return upright(_pixels(rgb), frame)
+
+    def _is_plain(self, frame: av.VideoFrame) -> bool:
+        return (
+            frame.format.name in _PLAIN_FORMATS
+            and frame.height % 2 == 0
+            and not frame.interlaced_frame  # libswscale would convert its fields one by one
+            and self._size == (frame.width, frame.height)
+        )
 
     def _filter(self, frame: av.VideoFrame) -> av.VideoFrame:
         kind = (frame.format.name, frame.width, frame.height)

@@ -1,0 +1,53 @@
+"""The TorchCodec backend, where that is installed (extra ``torchcodec``; it needs FFmpeg's shared libraries)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+
+import numpy as np
+from torchcodec.decoders import VideoDecoder
+
+from diffmae_video.data.decode import DecodeError, within
+
+
+class TorchCodecReader:
+    """A video file read by TorchCodec on one thread; see :class:`~.decode.VideoReader`.
+
+    TorchCodec doesn't tell the times of frames it hasn't decoded: they are taken as evenly spaced, which is wrong
+    for a variable frame rate unless ``fps`` is 0.
+    """
+
+    def __init__(self, path: str, *, segment: tuple[float, float] | None = None, timeout_seconds: float = 30.0) -> None:
+        self._path = path
+        try:
+            self._decoder = VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
+            count, rate = len(self._decoder), self._decoder.metadata.average_fps
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise DecodeError(path, f"cannot be opened ({type(error).__name__})") from error
+        times = np.arange(count) / float(rate or 25)
+        self._first, last = within(times, segment)
+        self.times = times[self._first : last]
+        if len(self.times) == 0:
+            raise DecodeError(path, "no frames" if segment is None else "no frames in the segment")
+
+    def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the frames at strictly ascending ``indices``; all of them are made before the first is out."""
+        asked = (self._first + np.asarray(indices, dtype=np.int64)).tolist()
+        try:
+            batch = self._decoder.get_frames_at(asked).data.numpy()
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise DecodeError(self._path, f"does not decode ({type(error).__name__})") from error
+        yield from batch
+
+    def close(self) -> None:
+        """Let the decoder go."""
+        self._decoder = None
+
+    def __enter__(self) -> TorchCodecReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,60 @@
+"""Frames are the ffmpeg command line's, bit for bit, whichever are asked for and in whatever file."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import formats
+import numpy as np
+import pytest
+from conftest import reference_frames
+
+from diffmae_video.data import DecodeError, open_video
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("formats")
+
+
+@functools.cache
+def made(folder: Path, name: str) -> tuple[str, np.ndarray]:
+    path = formats.make(folder, name)
+    return str(path), reference_frames(path)
+
+
+def read(path: str, indices: list[int], backend: str = "auto") -> np.ndarray:
+    with open_video(path, backend=backend) as reader:
+        return np.stack([frame.copy() for frame in reader.frames(indices)])
+
+
+@pytest.mark.parametrize("name", formats.ALL)
+def test_every_frame(folder: Path, name: str) -> None:
+    path, expected = made(folder, name)
+    with open_video(path) as reader:
+        assert len(reader.times) == len(expected)
+        assert (np.diff(reader.times) > 0).all()
+    np.testing.assert_array_equal(read(path, list(range(len(expected)))), expected)
+
+
+@pytest.mark.parametrize("name", formats.ALL)
+def test_each_frame_alone_and_any_subset(folder: Path, name: str) -> None:
+    path, expected = made(folder, name)
+    with open_video(path) as reader:
+        for number in range(len(expected)):
+            (frame,) = list(reader.frames([number]))
+            np.testing.assert_array_equal(frame, expected[number], err_msg=f"frame {number}")
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        chosen = np.flatnonzero(rng.random(len(expected)) < rng.choice([0.1, 0.3, 0.7])).tolist() or [0]
+        np.testing.assert_array_equal(read(path, chosen), expected[chosen], err_msg=str(chosen))
+
+
+def test_segments_count_from_the_first_frame(folder: Path) -> None:
+    path, expected = made(folder, "start_offset.mkv")
+    with open_video(path, segment=(0.2, 0.5)) as reader:
+        frames = np.stack([frame.copy() for frame in reader.frames(range(len(reader.times)))])
+    np.testing.assert_array_equal(frames, expected[6:15])
+    with pytest.raises(DecodeError, match="no frames in the segment"):
+        open_video(path, segment=(50.0, 60.0))

@@ -40,7 +40,7 @@ class DecordReader:
 
     def close(self) -> None:
         """Let the reader go."""
-        self._reader = None
+        del self._reader
 
     def __enter__(self) -> DecordReader:
         return self

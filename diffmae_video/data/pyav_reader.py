@@ -16,7 +16,7 @@ import numpy as np
 from av.stream import Discard, Disposition
 
 from diffmae_video.data.decode import DecodeError, within
-from diffmae_video.data.packets import PacketTable, tabulate
+from diffmae_video.data.packets import PacketSource, PacketTable
 from diffmae_video.data.rgb import RgbConverter
 
 # Codecs whose decoder can leave out a picture that no other refers to, with bit-identical results for all the
@@ -38,9 +38,8 @@ class PyavReader:
         try:
             with self._errors("container damaged"):
                 self._stream = self._pick_stream()
-                packets = self._read_packets()
-            self._packets = packets
-            self._table = tabulate(packets)
+                self._source = PacketSource(self._container, self._stream, check=self._check_deadline)
+            self._table = self._source.table
             times = self._stamped_times(self._table) if self._table else self._counted_times()
             self._first, last = within(times, segment)
             self.times = times[self._first : last]
@@ -58,8 +57,7 @@ class PyavReader:
 
     def close(self) -> None:
         """Free the decoder and close the file."""
-        self._packets = []
-        self._table = None
+        self._source.release()
         self._container.close()
 
     def __enter__(self) -> PyavReader:
@@ -84,14 +82,6 @@ class PyavReader:
         assert isinstance(best, av.VideoStream)
         return best
 
-    def _read_packets(self) -> list[av.Packet]:
-        packets = []
-        for packet in self._container.demux(self._stream):
-            self._check_deadline()
-            if packet.size:  # the last, empty one only says that there are no more
-                packets.append(packet)
-        return packets
-
     def _stamped_times(self, table: PacketTable) -> np.ndarray:
         assert self._stream.time_base is not None
         return table.pts * float(self._stream.time_base)
@@ -99,14 +89,13 @@ class PyavReader:
     def _counted_times(self) -> np.ndarray:
         """Times of a stream whose packets don't number its frames: decode it all and see what comes."""
         with self._errors("does not decode"):
-            count = sum(1 for _ in self._decode(0, len(self._packets), None))
+            count = sum(1 for _ in self._decode(0, self._source.count, None))
         rate = self._stream.average_rate or self._stream.guessed_rate or 25
         return np.arange(count) / float(rate)
 
     def _stamped_frames(self, asked: np.ndarray, table: PacketTable) -> Iterator[np.ndarray]:
-        context = self._stream.codec_context
-        for begin, end, frames in table.runs(asked, codec=context.name, extradata=context.extradata):
-            # Packets are counted from the time stamps; the frame of a packet bears the packet's.
+        for begin, end, frames in table.runs(asked):
+            # A decoded frame bears the time stamp of its packet.
             waiting = dict(zip(table.pts[frames].tolist(), frames.tolist(), strict=True))
             for frame in self._decode(begin, end, set(table.shown[frames].tolist())):
                 if waiting.pop(frame.pts, None) is not None:
@@ -118,7 +107,7 @@ class PyavReader:
 
     def _counted_frames(self, asked: np.ndarray) -> Iterator[np.ndarray]:
         waiting = set(asked.tolist())
-        for count, frame in enumerate(self._decode(0, len(self._packets), None)):
+        for count, frame in enumerate(self._decode(0, self._source.count, None)):
             if count in waiting:
                 waiting.remove(count)
                 yield self._pixels(frame)
@@ -130,11 +119,11 @@ class PyavReader:
         context = self._stream.codec_context
         context.flush_buffers()
         codec_skips = context.name in _SKIPPABLE
-        for position in range(begin, end):
+        for position, packet in enumerate(self._source.read(begin, end), begin):
             self._check_deadline()
             if codec_skips and wanted is not None:
                 context.skip_frame = "DEFAULT" if position in wanted else "NONREF"
-            yield from context.decode(self._packets[position])
+            yield from context.decode(packet)
         yield from context.decode(None)
 
     def _pixels(self, frame: av.VideoFrame) -> np.ndarray:

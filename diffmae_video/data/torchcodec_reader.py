@@ -42,7 +42,7 @@ class TorchCodecReader:
 
     def close(self) -> None:
         """Let the decoder go."""
-        self._decoder = None
+        del self._decoder
 
     def __enter__(self) -> TorchCodecReader:
         return self

@@ -1,0 +1,114 @@
+"""Write the features that a run's encoder gives a list of videos.
+
+    python tools/extract_features.py --run runs/motion_tiny --list datasets/motion/val.csv --root datasets/motion \\
+        --out features.npz
+
+The .npz file holds ``features`` (n, D) float32, averaged over the views; ``labels`` (n,) int64, -1 for none;
+``paths`` (n,); and ``classes``. Videos that can't be read are left out and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from diffmae_video.data import TestViews, VideoList, read_videos, test_loader
+from diffmae_video.engine.pixels import normalize
+from diffmae_video.engine.weights import load_encoder, run_recipe
+from diffmae_video.recipe import Recipe
+
+
+@torch.no_grad()
+def extract(asked: argparse.Namespace) -> list[str]:
+    """Write the file; returns a line for each video that couldn't be read."""
+    recipe, encoder = run_recipe(asked.run), load_encoder(asked.run, stage=asked.stage)
+    videos = read_videos(asked.list, root=asked.root, dataset=asked.dataset)
+    views = build_views(recipe, videos, num_views=asked.views)
+    loader = test_loader(views, batch_size=asked.batch_size, rank=0, world_size=1, num_workers=recipe.data.num_workers)
+    rows, kept, unread = [], [], []
+    for batch in tqdm(loader, desc="features"):
+        clips = normalize(batch["clips"].flatten(0, 1), mean=recipe.data.mean, std=recipe.data.std)
+        features = encoder.features(clips, pool=asked.pool).unflatten(0, batch["clips"].shape[:2]).mean(1)  # (b, D)
+        for index, row, error in zip(batch["index"].tolist(), features, batch["error"], strict=True):
+            if error:
+                unread.append(f"{videos.path(index)}: {error}")
+            else:
+                rows.append(row.numpy())
+                kept.append(index)
+    if not rows:
+        raise ValueError(f"none of the {len(videos)} videos can be read, the first {unread[0]}; check --root")
+    write_features(asked.out, np.stack(rows), videos, kept)
+    return unread
+
+
+def build_views(recipe: Recipe, videos: VideoList, *, num_views: int) -> TestViews:
+    """Clips as the run was tested on, each the middle square of the picture."""
+    data = recipe.data
+    return TestViews(
+        videos,
+        num_frames=data.num_frames,
+        stride_frames=data.stride_frames,
+        fps=data.fps,
+        crop_size=data.crop_size,
+        num_views=num_views,
+        num_crops=1,
+        short_video=data.short_video,
+        backend=data.backend,
+        timeout_seconds=data.timeout_seconds,
+    )
+
+
+def write_features(path: Path, features: np.ndarray, videos: VideoList, kept: list[int]) -> None:
+    """Write the .npz file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.npz")
+    try:
+        np.savez(
+            unfinished,
+            features=features,
+            labels=videos.labels[kept],
+            paths=np.array([videos.path(index) for index in kept]),
+            classes=np.array(videos.classes, dtype=str),
+        )
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(description="Write the features that a run's encoder gives a list of videos.")
+    made.add_argument("--run", required=True, help="folder of a run")
+    made.add_argument("--stage", default="pretrain", choices=("pretrain", "finetune"), help="whose encoder")
+    made.add_argument("--list", required=True, help="list of videos (see datasets/README.md)")
+    made.add_argument("--root", default="", help="folder that the list's paths are relative to")
+    made.add_argument("--dataset", default="list", help="kind of list, as a recipe's data.dataset")
+    made.add_argument("--pool", default="mean", choices=("mean", "class"), help="mean of the cubes, or class token")
+    made.add_argument("--views", type=int, default=1, help="clips averaged over, evenly spread over a video")
+    made.add_argument("--batch-size", type=int, default=16, help="videos of a forward pass")
+    made.add_argument("--out", type=Path, required=True, help=".npz file to write")
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; 2 and one line when the user asked for something impossible."""
+    asked = parser().parse_args(arguments)
+    try:
+        unread = extract(asked)
+    except ValueError as error:
+        print(f"extract_features.py: {error}", file=sys.stderr)
+        return 2
+    for line in unread:
+        print(f"not read: {line}", file=sys.stderr)
+    print(f"written to {asked.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -116,9 +116,10 @@ def num_hidden(kind: str, count: int, ratio: float) -> int:
     """
     hide = round(ratio * count)
     if not 0 < hide < count:
+        remedy = f"use {1 / count:.3g} to {1 - 1 / count:.3g}" if count > 1 else "use another kind"
         raise ValueError(
-            f"mask ratio ({ratio}) hides {hide} of the {count} units of a {kind} mask; hide at least one and"
-            f" leave at least one: a ratio between {1 / count:.3g} and {1 - 1 / count:.3g} needs 2 or more units"
+            f"mask ratio ({ratio}) hides {hide} of the {count} units of a {kind} mask;"
+            f" some must be hidden and some visible: {remedy}"
         )
     return hide
 

@@ -10,8 +10,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from diffmae_video.recipe.schema import SlurmRecipe
+if TYPE_CHECKING:
+    from diffmae_video.recipe.schema import SlurmRecipe
 
 _SECONDS = 60
 _PROBE_SECONDS = 20

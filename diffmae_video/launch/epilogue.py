@@ -19,7 +19,6 @@ import submitit
 from diffmae_video.launch.cluster import SlurmError, call, job_fields, seconds_until_node_is_lost
 from diffmae_video.launch.records import End, Failure, add_end, read_attempts, read_failures
 from diffmae_video.launch.slurm import TrainingJob
-from diffmae_video.recipe import load_recipe
 
 _INTERRUPTED = 75
 
@@ -63,11 +62,10 @@ def main(folder: str, exit_code: int) -> int:
     restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     started = submitit.SlurmJob(folder=folder, job_id=here.job_id).submission().function
     assert isinstance(started, TrainingJob)
-    output_dir = load_recipe(started.recipe).output_dir
 
     def judge() -> End:
         return conclude(
-            output_dir,
+            started.output_dir,
             job=here.job_id,
             restart=restart,
             exit_code=exit_code,
@@ -76,10 +74,10 @@ def main(folder: str, exit_code: int) -> int:
         )
 
     end = judge()
-    if end.end == "failed" and here.num_nodes > 1 and not _has_cause(output_dir, here.job_id, restart):
+    if end.end == "failed" and here.num_nodes > 1 and not _has_cause(started.output_dir, here.job_id, restart):
         _wait_for_node_failure()
         end = judge()
-    add_end(output_dir, end)
+    add_end(started.output_dir, end)
     print(f"job {here.job_id}, restart {restart}: {end.end} {end.reason}\n{end.traceback}", flush=True)
     if end.end == "requeued" and _standing(restart) != "requeued":
         call("scontrol", "requeue", os.environ["SLURM_JOB_ID"])

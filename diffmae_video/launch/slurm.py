@@ -9,6 +9,7 @@ by ``epilogue.py`` in the batch script (on a local executor: by submitit's contr
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import submitit
 from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
@@ -32,7 +34,9 @@ from diffmae_video.launch.records import (
     write_attempt,
     write_failure,
 )
-from diffmae_video.recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from diffmae_video.recipe import Recipe
 
 # Below the range that Linux gives out by itself, so that no client's port can be in the way.
 _FIRST_PORT, _NUM_PORTS = 12000, 20000
@@ -98,7 +102,7 @@ def rendezvous_port(raw_job_id: str) -> int:
 
 
 def run_recipe(recipe: Recipe) -> int:
-    """The engine's run, imported late: a task takes its place before torch is loaded."""
+    """The engine's run, imported late: the batch script's epilogue needs this module, and no torch."""
     from diffmae_video.engine.runner import run
 
     return run(recipe)
@@ -110,12 +114,14 @@ class TrainingJob:
 
     Args:
         recipe: path of the resolved recipe.
+        output_dir: its run folder.
         workdir: where the user submitted; relative paths of the recipe start there.
         max_requeues: restarts after which the job ends.
         run: recipe -> 0 (finished) or 75 (interrupted and saved).
     """
 
     recipe: str
+    output_dir: str
     workdir: str
     max_requeues: int
     run: Callable[[Recipe], int] = run_recipe
@@ -123,41 +129,43 @@ class TrainingJob:
     def __call__(self) -> int:
         """Run, and leave a record of how it went."""
         os.chdir(self.workdir)
-        recipe = load_recipe(self.recipe)
-        place = find_place(recipe.output_dir)
+        place = find_place(self.output_dir)
         os.environ.update(place.variables())
-        started = time.time()
-        attempt = Attempt(job=place.job, restart=place.restart, host=socket.gethostname(), started=started)
+        attempt = Attempt(job=place.job, restart=place.restart, host=socket.gethostname(), started=time.time())
         if place.rank == 0:
-            write_attempt(recipe.output_dir, attempt)
+            write_attempt(self.output_dir, attempt)
         try:
-            if place.restart > self.max_requeues:
-                raise RequeueLimitError(self._limit_message(place))
-            code = self.run(recipe)
+            code = self._run(place)
         except Exception as error:
-            write_failure(recipe.output_dir, _describe(place, error))
+            write_failure(self.output_dir, _describe(place, error))
             raise
         for number in (signal.SIGTERM, signal.SIGUSR2):  # what is left to do must not be torn
             signal.signal(number, signal.SIG_IGN)
         if place.rank == 0:
-            ended = Attempt(**{**vars(attempt), "ended": time.time(), "code": code})
-            write_attempt(recipe.output_dir, ended)
+            write_attempt(self.output_dir, dataclasses.replace(attempt, ended=time.time(), code=code))
         if code:
-            self._leave_unfinished(recipe, place)
+            self._leave_unfinished(place)
         return code
+
+    def _run(self, place: Place) -> int:
+        from diffmae_video.recipe import load_recipe
+
+        if place.restart > self.max_requeues:
+            raise RequeueLimitError(self._limit_message(place))
+        return self.run(load_recipe(self.recipe))
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """submitit's protocol for a signal before the engine runs: nothing to save, the same job again."""
         return submitit.helpers.DelayedSubmission(self)
 
-    def _leave_unfinished(self, recipe: Recipe, place: Place) -> None:
+    def _leave_unfinished(self, place: Place) -> None:
         """Leave the task without a result file, which would tell submitit that the job is over."""
         if place.cluster == "slurm":
             sys.exit(0)  # the epilogue requeues
         if place.restart >= self.max_requeues:
             raise RequeueLimitError(self._limit_message(place))
         if place.rank == 0:
-            add_end(recipe.output_dir, End(job=place.job, restart=place.restart, end="requeued", reason="signal"))
+            add_end(self.output_dir, End(job=place.job, restart=place.restart, end="requeued", reason="signal"))
         sys.exit(LOCAL_REQUEUE_RETURN_CODE)
 
     def _limit_message(self, place: Place) -> str:

@@ -178,7 +178,12 @@ def record(
 
 def make_job(phase: Phase, index: int) -> TrainingJob:
     """What a task of one job runs."""
-    return TrainingJob(recipe=str(phase.recipe_path(index)), workdir=os.getcwd(), max_requeues=phase.slurm.max_requeues)
+    return TrainingJob(
+        recipe=str(phase.recipe_path(index)),
+        output_dir=phase.recipes[index].output_dir,
+        workdir=os.getcwd(),
+        max_requeues=phase.slurm.max_requeues,
+    )
 
 
 def _submit_phase(executor: submitit.SlurmExecutor, phase: Phase) -> list[submitit.Job[int]]:

@@ -1,0 +1,115 @@
+"""Sweeps: which points, their names, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from diffmae_video.launch.points import file_points, product_points, single_point
+from diffmae_video.recipe import RecipeError
+
+
+@pytest.fixture
+def cfg(tmp_path: Path) -> str:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"output_dir: {tmp_path}/runs\n")
+    return str(path)
+
+
+def test_a_single_point_has_the_recipes_folder_made_absolute(cfg: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(cfg).parent)
+    assert single_point(cfg, []).recipe.output_dir == str(Path(cfg).parent / "runs")
+    assert single_point(cfg, ["output_dir=here"]).recipe.output_dir == str(Path(cfg).parent / "here")
+
+
+def test_a_product_is_in_the_order_of_its_axes(cfg: str, tmp_path: Path) -> None:
+    points = product_points(cfg, ["seed=5"], ["pretrain.lr=1e-4,3e-4", "mask.ratio=0.75,0.9"])
+    assert [point.name for point in points] == [
+        "pretrain.lr=0.0001,mask.ratio=0.75",
+        "pretrain.lr=0.0001,mask.ratio=0.9",
+        "pretrain.lr=0.0003,mask.ratio=0.75",
+        "pretrain.lr=0.0003,mask.ratio=0.9",
+    ]
+    assert [(p.recipe.pretrain.lr, p.recipe.mask.ratio) for p in points] == [
+        (lr, ratio) for lr in (1e-4, 3e-4) for ratio in (0.75, 0.9)
+    ]
+    assert {point.recipe.seed for point in points} == {5}
+    assert points[0].recipe.output_dir == f"{tmp_path}/runs/{points[0].name}"
+
+
+def test_one_value_spelled_twice_is_one_point(cfg: str) -> None:
+    points = product_points(cfg, [], ["pretrain.lr=1e-4,0.0001,3e-4"])
+    assert [point.differs for point in points] == [{"pretrain.lr": "0.0001"}, {"pretrain.lr": "0.0003"}]
+
+
+def test_lists_keep_their_commas(cfg: str) -> None:
+    points = product_points(cfg, [], ["stages=[pretrain],[pretrain,finetune]"])
+    assert [point.recipe.stages for point in points] == [["pretrain"], ["pretrain", "finetune"]]
+    assert [point.name for point in points] == ["stages=pretrain", "stages=pretrain_finetune"]
+
+
+def test_points_that_would_share_a_folder_are_refused(cfg: str) -> None:
+    with pytest.raises(RecipeError, match="two points would share the folder data.root=a_b"):
+        product_points(cfg, [], ["data.root=a/b,a:b"])
+
+
+def test_named_points(cfg: str, tmp_path: Path) -> None:
+    path = tmp_path / "points.yaml"
+    path.write_text("plain: {}\nlong: {pretrain.epochs: 1600, stages: [pretrain], data.root: 'a: b'}\n")
+    plain, long = file_points(cfg, ["seed=3"], str(path))
+    assert plain.differs == {}
+    assert long.recipe.pretrain.epochs == 1600
+    assert long.recipe.data.root == "a: b"
+    assert (long.recipe.stages, long.recipe.seed) == (["pretrain"], 3)
+    assert long.recipe.output_dir == f"{tmp_path}/runs/long"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a/b: {}", "point a/b: a name becomes a folder"),
+        ("x: {mask.rato: 0.5}", "point x: .*unknown key mask.rato; did you mean mask.ratio"),
+        ("x: 3", "must hold points as name"),
+        ("- x", "must hold points as name"),
+        ("x: [", "not YAML"),
+        ("x: {output_dir: y}", "output_dir can't be swept"),
+    ],
+)
+def test_bad_point_files(cfg: str, tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "points.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=words) as raised:
+        file_points(cfg, [], str(path))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("axis", "words"),
+    [
+        ("mask.rato=0.5", "unknown key mask.rato; did you mean mask.ratio"),
+        ("seed=0,one", "override seed=one"),
+        ("mask.ratio=0.5,1.5", "mask.ratio"),
+        ("slurm.nodes=1,2", "slurm.nodes can't be swept"),
+        ("mask=a", "mask"),
+        ("seed", "must read key=value,value"),
+        ("seed=", "must read key=value,value"),
+    ],
+)
+def test_bad_axes(cfg: str, axis: str, words: str) -> None:
+    with pytest.raises(RecipeError, match=words) as raised:
+        product_points(cfg, [], [axis])
+    assert "\n" not in str(raised.value)
+
+
+def test_a_stage_of_its_own_has_its_own_resources(cfg: str) -> None:
+    point = single_point(cfg, ["slurm.nodes=8", "slurm.stages.test.nodes=1", "slurm.stages.test.hours=0.5"])
+    test, pretrain = point.for_stage("test"), point.for_stage("pretrain")
+    assert (test.stages, test.slurm.nodes, test.slurm.hours) == (["test"], 1, 0.5)
+    assert (pretrain.stages, pretrain.slurm.nodes, pretrain.slurm.hours) == (["pretrain"], 8, 24.0)
+
+
+@pytest.mark.parametrize(("resource", "words"), [("nods=1", "slurm.nods"), ("nodes=many", "slurm.nodes")])
+def test_a_stages_bad_resource(cfg: str, resource: str, words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        single_point(cfg, [f"slurm.stages.test.{resource}"]).for_stage("test")

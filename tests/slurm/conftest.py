@@ -1,0 +1,50 @@
+"""A running cluster for the tests of this folder, and one run that nothing happens to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster import Cluster
+from moves import LONG, ROOT, environment, job_in, wait_for_end, wait_until, write_recipe
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two nodes, up for the whole session. tests/slurm/run.sh names the folder, to end what a kill leaves."""
+    folder = os.environ.get("SLURM_TEST_FOLDER") or tmp_path_factory.mktemp("cluster")
+    made = Cluster(folder)
+    made.start()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in made.environment.items():
+            patch.setenv(name, value)
+        yield made
+    made.stop()
+
+
+@pytest.fixture(autouse=True)
+def _idle_cluster(cluster: Cluster) -> Iterator[None]:
+    """No test leaves a job to the next."""
+    yield
+    if cluster.run("squeue", "-h"):
+        cluster.run("scancel", "--user=root")
+        wait_until(lambda: not cluster.run("squeue", "-h"), "jobs are still there after scancel", seconds=60)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(cluster: Cluster, tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-node, two-rank run that nothing happens to, and beside it the same on one machine in ``local``."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    recipe = write_recipe(folder, tiny_videos)
+    command = [sys.executable, str(ROOT / "tools" / "submit.py"), "--cfg", str(recipe), *LONG]
+    own = ["slurm.nodes=1", "slurm.tasks_per_node=2", f"output_dir={folder}/local", "--local"]
+    here = subprocess.Popen([*command, *own], cwd=folder, env=environment())
+    told = subprocess.check_output([*command, f"output_dir={folder}/slurm"], cwd=folder, text=True, env=environment())
+    assert "watch  python tools/sweep.py" in told
+    wait_for_end(job_in(told), seconds=240)
+    assert here.wait(timeout=120) == 0
+    return folder

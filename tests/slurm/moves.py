@@ -1,0 +1,125 @@
+"""The few moves that the tests on the cluster share: submit, wait, disturb, compare."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from cluster import Cluster, ClusterError
+
+from diffmae_video.launch.cli import submit_main, sweep_main
+from diffmae_video.launch.cluster import job_fields
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = ["slurm.gpus_per_node=0", "slurm.cpus_per_task=1"]
+# 201 steps of 4 videos; the checkpoints lie far apart, so that a resume has steps to do again.
+LONG = [*CPU, "slurm.nodes=2", "slurm.hours=1", "stages=[pretrain]"]
+LONG += ["pretrain.epochs=67", "pretrain.checkpoint_epochs=20"]
+
+
+def environment() -> dict[str, str]:
+    """For tools as programs: the checkout's package."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def write_recipe(folder: Path, videos: Path) -> Path:
+    """The tiny recipe of tests/conftest.py in a folder of its own."""
+    from tests.conftest import TINY_RECIPE
+
+    path = folder / "tiny.yaml"
+    path.write_text(TINY_RECIPE.format(videos=videos, output_dir=folder / "run"))
+    return path
+
+
+def submit(*arguments: str | Path, expect: int = 0) -> str:
+    """tools/submit.py in this process; what it prints."""
+    return _told(submit_main, arguments, expect)
+
+
+def sweep(*arguments: str | Path, expect: int = 0) -> str:
+    """tools/sweep.py in this process; what it prints."""
+    return _told(sweep_main, arguments, expect)
+
+
+def _told(main: Callable[[list[str]], int], arguments: tuple[str | Path, ...], expect: int) -> str:
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+        code = main([str(argument) for argument in arguments])
+    assert code == expect, text.getvalue()
+    return text.getvalue()
+
+
+def job_in(told: str) -> str:
+    """The first job id in what submit.py printed."""
+    found = re.search(r"^job (\d+)", told, re.MULTILINE)
+    assert found, told
+    return found.group(1)
+
+
+def wait_until(condition: Callable[[], Any], message: str, *, seconds: float) -> None:
+    """Poll until ``condition`` holds; fail the test with ``message`` after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{message} after {seconds:g} s"
+        time.sleep(0.1)
+
+
+def state(job: str) -> str:
+    """SLURM's state of a job, COMPLETING while its processes end."""
+    return job_fields(job)["JobState"]
+
+
+def wait_for_end(job: str, *, seconds: float) -> str:
+    """Wait until a job, or all tasks of an array, have ended; the state of the (last) one."""
+    over = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}
+    wait_until(lambda: state(job) in over, f"job {job} is {state(job)}", seconds=seconds)
+    return state(job)
+
+
+def hurry(cluster: Cluster, job: str) -> None:
+    """Start a requeued job now: SLURM holds it back for two minutes."""
+    wait_until(lambda: state(job) == "PENDING", f"job {job} isn't requeued", seconds=60)
+
+    deadline = time.monotonic() + 60
+    while state(job) != "RUNNING":
+        assert time.monotonic() < deadline, f"job {job} doesn't start"
+        with contextlib.suppress(ClusterError):  # it may have started meanwhile
+            cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+        # Each update makes the scheduler look at the job anew, so not too often.
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: state(job) == "RUNNING", "", seconds=3)
+
+
+def steps(run: Path, stage: str = "pretrain") -> int:
+    """Steps that a run has logged."""
+    path = run / stage / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSON-lines file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def numbers(run: Path) -> list[tuple[float, ...]]:
+    """What a pre-training computed, step by step, without the times."""
+    lines = read_lines(run / "pretrain" / "metrics.jsonl")
+    return [(line["step"], line["loss"], line["lr"], line["grad_norm"], *line["loss_by_noise"]) for line in lines]
+
+
+def assert_same_run(run: Path, reference: Path) -> None:
+    """The same numbers at each step and the same weights, bit by bit."""
+    assert numbers(run) == numbers(reference)
+    weights, expected = (
+        torch.load(folder / "pretrain" / "weights.pt", weights_only=True)["model"] for folder in (run, reference)
+    )
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)

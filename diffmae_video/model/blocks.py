@@ -96,3 +96,10 @@ class CrossSelfBlock(nn.Module):
         x = x + self.cross(self.norm1(x), self.context_norm(context))
         x = x + self.attn(self.norm2(x))
         return x + self.mlp(self.norm3(x))
+
+
+def init_weights(module: nn.Module) -> None:
+    """MAE's, for the encoder, its embedding and the decoders' blocks alike: Xavier for every linear map, zero biases."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffmae_video.model.blocks import NORM_EPS, Block, CrossBlock, CrossSelfBlock
+from diffmae_video.model.blocks import NORM_EPS, Block, CrossBlock, CrossSelfBlock, init_weights
 from diffmae_video.model.encoder import SpacetimeViT
 from diffmae_video.model.positions import PositionTable
 
@@ -83,7 +83,7 @@ class JointDecoder(nn.Module):
         self.blocks = nn.ModuleList(Block(width, num_heads=num_heads, mlp_ratio=mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.head = nn.Linear(width, encoder.cube_dim)
-        self.apply(init_decoder_weights)
+        self.apply(init_weights)
 
     def forward(self, latents: list[Tensor], tokens: Tensor, *, visible: Tensor, predicted: Tensor) -> Tensor:
         """Predict the cubes ``predicted`` (B, K) from latents of the cubes ``visible`` (B, V): (B, K, P)."""
@@ -128,7 +128,7 @@ class CrossSelfDecoder(nn.Module):
         )
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.head = nn.Linear(width, encoder.cube_dim)
-        self.apply(init_decoder_weights)
+        self.apply(init_weights)
 
     def forward(self, latents: list[Tensor], tokens: Tensor, *, visible: Tensor, predicted: Tensor) -> Tensor:
         """Predict the cubes ``predicted`` (B, K) from the latents, one for each block: (B, K, P)."""
@@ -175,7 +175,7 @@ class CrossDecoder(nn.Module):
         )
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.head = nn.Linear(width, encoder.cube_dim if out_dim is None else out_dim)
-        self.apply(init_decoder_weights)
+        self.apply(init_weights)
 
     def forward(self, latents: list[Tensor], tokens: Tensor, *, visible: Tensor, predicted: Tensor) -> Tensor:
         """Predict the cubes ``predicted`` (B, K) from the latents, one for each block: (B, K, P or out_dim)."""
@@ -186,10 +186,3 @@ class CrossDecoder(nn.Module):
 
 
 Decoder = JointDecoder | CrossSelfDecoder | CrossDecoder
-
-
-def init_decoder_weights(module: nn.Module) -> None:
-    """Truncated normal of 0.02 for every linear map; zero biases."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)

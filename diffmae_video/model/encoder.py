@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from diffmae_video.model.blocks import NORM_EPS, Block
+from diffmae_video.model.blocks import NORM_EPS, Block, init_weights
 from diffmae_video.model.masking import Mask
 from diffmae_video.model.patches import cube_grid, patchify, take
 from diffmae_video.model.positions import PositionTable
@@ -98,7 +98,7 @@ class SpacetimeViT(nn.Module):
             Block(width, num_heads=num_heads, mlp_ratio=mlp_ratio, drop_path=drop) for drop in drops
         )
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.apply(_init_weights)
+        self.apply(init_weights)
         if self.class_token is not None:
             nn.init.normal_(self.class_token, std=0.02)
 
@@ -186,10 +186,3 @@ class SpacetimeViT(nn.Module):
 
     def _all_cubes(self, batch: int) -> Tensor:
         return torch.arange(self.num_cubes, device=self.embed.weight.device).expand(batch, -1)
-
-
-def _init_weights(module: nn.Module) -> None:
-    """MAE's: Xavier for every linear map, also the embedding; zero biases."""
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)

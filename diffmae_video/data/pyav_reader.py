@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 
 import av
@@ -23,6 +24,17 @@ from diffmae_video.data.rgb import RgbConverter
 # others: shown for x264 streams by tests/data/test_skipping.py. HEVC's sub-layer non-reference pictures may be
 # referred to from higher temporal layers, and the others have no such mark.
 _SKIPPABLE = ("h264",)
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """A video in figures; ``fps`` is the mean, 0 for a single frame."""
+
+    codec: str
+    width: int
+    height: int
+    num_frames: int
+    fps: float
 
 
 class PyavReader:
@@ -53,7 +65,25 @@ class PyavReader:
         """Yield the frames at strictly ascending ``indices``; see :class:`~.decode.VideoReader`."""
         asked = self._first + np.asarray(indices, dtype=np.int64)
         with self._errors("does not decode"):
-            yield from self._stamped_frames(asked, self._table) if self._table else self._counted_frames(asked)
+            for frame in self._pictures(asked):
+                yield self._convert(frame)
+
+    def verify(self) -> None:
+        """Decode every frame.
+
+        Raises:
+            DecodeError: one is missing or damaged.
+        """
+        with self._errors("does not decode"):
+            for _ in self._pictures(self._first + np.arange(len(self.times))):
+                pass
+
+    def info(self) -> VideoInfo:
+        """What the container and the decoder say of the video."""
+        context = self._stream.codec_context
+        seconds = float(self.times[-1] - self.times[0])
+        fps = (len(self.times) - 1) / seconds if seconds > 0 else 0.0
+        return VideoInfo(context.name, context.width, context.height, len(self.times), fps)
 
     def close(self) -> None:
         """Free the decoder and close the file."""
@@ -93,24 +123,31 @@ class PyavReader:
         rate = self._stream.average_rate or self._stream.guessed_rate or 25
         return np.arange(count) / float(rate)
 
-    def _stamped_frames(self, asked: np.ndarray, table: PacketTable) -> Iterator[np.ndarray]:
+    def _pictures(self, asked: np.ndarray) -> Iterator[av.VideoFrame]:
+        """Decoded frames ``asked`` for, in order, all of them sound."""
+        for frame in self._stamped_frames(asked, self._table) if self._table else self._counted_frames(asked):
+            if frame.is_corrupt:
+                raise DecodeError(self._path, "a frame is damaged")
+            yield frame
+
+    def _stamped_frames(self, asked: np.ndarray, table: PacketTable) -> Iterator[av.VideoFrame]:
         for begin, end, frames in table.runs(asked):
             # A decoded frame bears the time stamp of its packet.
             waiting = dict(zip(table.pts[frames].tolist(), frames.tolist(), strict=True))
             for frame in self._decode(begin, end, set(table.shown[frames].tolist())):
                 if waiting.pop(frame.pts, None) is not None:
-                    yield self._pixels(frame)
+                    yield frame
                     if not waiting:
                         break
             if waiting:
                 raise DecodeError(self._path, "a frame is missing")
 
-    def _counted_frames(self, asked: np.ndarray) -> Iterator[np.ndarray]:
+    def _counted_frames(self, asked: np.ndarray) -> Iterator[av.VideoFrame]:
         waiting = set(asked.tolist())
         for count, frame in enumerate(self._decode(0, self._source.count, None)):
             if count in waiting:
                 waiting.remove(count)
-                yield self._pixels(frame)
+                yield frame
                 if not waiting:
                     break
 
@@ -125,11 +162,6 @@ class PyavReader:
                 context.skip_frame = "DEFAULT" if position in wanted else "NONREF"
             yield from context.decode(packet)
         yield from context.decode(None)
-
-    def _pixels(self, frame: av.VideoFrame) -> np.ndarray:
-        if frame.is_corrupt:
-            raise DecodeError(self._path, "a frame is damaged")
-        return self._convert(frame)
 
     def _check_deadline(self) -> None:
         if time.monotonic() > self._deadline:

@@ -99,7 +99,7 @@ class CrossSelfBlock(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """MAE's, for the encoder, its embedding and the decoders' blocks alike: Xavier for every linear map, zero biases."""
+    """MAE's, for the encoder, its embedding and the decoders alike: Xavier for every linear map, zero biases."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)

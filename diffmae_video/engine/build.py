@@ -115,6 +115,7 @@ def build_encoder(recipe: Recipe, *, drop_path: float = 0.0) -> SpacetimeViT:
         patch_size=model.patch_size,
         class_token=model.class_token,
         positions=model.positions,
+        position_base=model.position_base,
         drop_path=drop_path,
         checkpointing=model.checkpointing,
         **SIZES[model.size],

@@ -79,7 +79,7 @@ class JointDecoder(nn.Module):
         self.width = width
         self.taps = (encoder.depth - 1,)
         self.embed_latents = nn.Linear(encoder.width, width)
-        self.positions = PositionTable(encoder.grid, width)
+        self.positions = PositionTable(encoder.grid, width, base=encoder.position_base)
         self.blocks = nn.ModuleList(Block(width, num_heads=num_heads, mlp_ratio=mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.head = nn.Linear(width, encoder.cube_dim)
@@ -121,7 +121,7 @@ class CrossSelfDecoder(nn.Module):
         super().__init__()
         self.width = width
         self.taps = tap_blocks(taps, encoder_depth=encoder.depth, decoder_depth=depth)
-        self.positions = PositionTable(encoder.grid, width)
+        self.positions = PositionTable(encoder.grid, width, base=encoder.position_base)
         self.blocks = nn.ModuleList(
             CrossSelfBlock(width, context_width=encoder.width, num_heads=num_heads, mlp_ratio=mlp_ratio)
             for _ in range(depth)
@@ -168,7 +168,7 @@ class CrossDecoder(nn.Module):
         super().__init__()
         self.width = width
         self.taps = tap_blocks(taps, encoder_depth=encoder.depth, decoder_depth=depth)
-        self.positions = PositionTable(encoder.grid, width)
+        self.positions = PositionTable(encoder.grid, width, base=encoder.position_base)
         self.blocks = nn.ModuleList(
             CrossBlock(width, context_width=encoder.width, num_heads=num_heads, mlp_ratio=mlp_ratio)
             for _ in range(depth)

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from diffmae_video.model.blocks import NORM_EPS, Block, init_weights
 from diffmae_video.model.masking import Mask
 from diffmae_video.model.patches import cube_grid, patchify, take
-from diffmae_video.model.positions import PositionTable
+from diffmae_video.model.positions import BASE, PositionTable
 
 
 class Size(TypedDict):
@@ -55,6 +55,7 @@ class SpacetimeViT(nn.Module):
         mlp_ratio: hidden width of the MLP over D.
         class_token: put a learned token before the cubes.
         positions: "sincos" (fixed) or "learned".
+        position_base: of the sin-cos frequencies, see ``sincos_table``; the decoders take it over.
         drop_path: stochastic depth of the last block; it grows linearly from 0 at the first.
         checkpointing: recompute the blocks in the backward pass instead of keeping their activations.
 
@@ -75,6 +76,7 @@ class SpacetimeViT(nn.Module):
         mlp_ratio: float = 4.0,
         class_token: bool = False,
         positions: str = "sincos",
+        position_base: float = BASE,
         drop_path: float = 0.0,
         checkpointing: bool = False,
     ) -> None:
@@ -91,7 +93,8 @@ class SpacetimeViT(nn.Module):
         self.checkpointing = checkpointing
 
         self.embed = nn.Linear(self.cube_dim, width)
-        self.positions = PositionTable(self.grid, width, learned=positions == "learned")
+        self.position_base = position_base
+        self.positions = PositionTable(self.grid, width, learned=positions == "learned", base=position_base)
         self.class_token = nn.Parameter(torch.zeros(1, 1, width)) if class_token else None
         drops = [drop_path * i / max(1, depth - 1) for i in range(depth)]
         self.blocks = nn.ModuleList(

@@ -8,30 +8,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+BASE = 10000.0  # Vaswani et al. 2017, and the masked autoencoders since
 
-def sincos_1d(length: int, width: int) -> Tensor:
-    """Sines, then cosines, of positions 0...length-1 at ``width / 2`` frequencies from 1 to 1e-4: (length, width).
 
-    The frequencies are those of Vaswani et al. 2017, 1 / 10000**(i / (width / 2)), in float64.
+def sincos_1d(length: int, width: int, *, base: float = BASE) -> Tensor:
+    """Sines, then cosines, of positions 0...length-1 at ``width / 2`` frequencies from 1 to 1 / base: (length, width).
+
+    The frequencies are those of Vaswani et al. 2017, 1 / base**(i / (width / 2)), in float64.
     """
     pairs = width // 2
-    frequency = 10000.0 ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
+    frequency = base ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
     angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
-def sincos_table(grid: tuple[int, int, int], width: int) -> Tensor:
+def sincos_table(grid: tuple[int, int, int], width: int, *, base: float = BASE) -> Tensor:
     """The fixed table (T, H, W, width): time, row and column each own about a third of the channels.
 
-    Rows and columns get ``width // 6`` frequencies each and time the rest, so any even width will do.
+    Rows and columns get ``width // 6`` frequencies each and time the rest, so any even width will do. A wave much
+    longer than the grid is the same everywhere on it: a grid of a few cubes wants a small ``base``.
     """
     T, H, W = grid
     space = width // 6 * 2
     time = width - 2 * space
     parts = [
-        sincos_1d(T, time)[:, None, None].expand(T, H, W, time),
-        sincos_1d(H, space)[None, :, None].expand(T, H, W, space),
-        sincos_1d(W, space)[None, None, :].expand(T, H, W, space),
+        sincos_1d(T, time, base=base)[:, None, None].expand(T, H, W, time),
+        sincos_1d(H, space, base=base)[None, :, None].expand(T, H, W, space),
+        sincos_1d(W, space, base=base)[None, None, :].expand(T, H, W, space),
     ]
     return torch.cat(parts, dim=-1)
 
@@ -60,12 +63,14 @@ class PositionTable(nn.Module):
 
     table: Tensor
 
-    def __init__(self, grid: tuple[int, int, int], width: int, *, learned: bool = False) -> None:
+    def __init__(self, grid: tuple[int, int, int], width: int, *, learned: bool = False, base: float = BASE) -> None:
         super().__init__()
         if width % 2 or width < 6:
             raise ValueError(f"width ({width}) must be even and at least 6 to hold sines and cosines of 3 axes")
+        if base <= 1:
+            raise ValueError(f"the base ({base}) of the sines' frequencies must be above 1; {BASE:g} is usual")
         self.grid = grid
-        table = sincos_table(grid, width).float()
+        table = sincos_table(grid, width, base=base).float()
         if learned:
             self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty_like(table), std=0.02))
         else:

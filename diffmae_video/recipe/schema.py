@@ -75,6 +75,9 @@ class ModelRecipe:
     patch_size: int = key(16, "height and width of a cube in pixels [P]", bounds="[1, inf)")
     class_token: bool = key(False, "put a class token before the cubes")
     positions: str = key("sincos", "position table: fixed sines or learned", choices=("sincos", "learned"))
+    position_base: float = key(
+        10000.0, "lowest frequency of the sines is 1 over this; less for tiny grids [us]", bounds="(1, inf)"
+    )
     checkpointing: bool = key(False, "recompute activations: less memory, a third more compute")
     decoder: DecoderRecipe = field(default_factory=DecoderRecipe)
 

@@ -7,19 +7,19 @@ import math
 import pytest
 import torch
 
-from diffmae_video.model import SpacetimeViT
+from diffmae_video.model import CrossDecoder, SpacetimeViT
 from diffmae_video.model.positions import PositionTable, resize_table, sincos_table
 
 
-@pytest.mark.parametrize("width", [12, 16, 128, 768])
-def test_table_matches_the_formula_entry_by_entry(width):
-    table = sincos_table((3, 4, 5), width)
+@pytest.mark.parametrize(("width", "base"), [(12, 10000), (16, 10), (128, 10000), (768, 10000), (96, 10)])
+def test_table_matches_the_formula_entry_by_entry(width, base):
+    table = sincos_table((3, 4, 5), width, base=base)
     space = width // 6 * 2
     parts = [(0, width - 2 * space), (1, space), (2, space)]
     for place in [(0, 0, 0), (2, 1, 4), (1, 3, 2)]:
         expected = []
         for axis, channels in parts:
-            angles = [place[axis] / 10000 ** (i / (channels // 2)) for i in range(channels // 2)]
+            angles = [place[axis] / base ** (i / (channels // 2)) for i in range(channels // 2)]
             expected += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
         torch.testing.assert_close(table[place], torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12)
 
@@ -28,6 +28,25 @@ def test_no_two_places_share_a_position():
     rows = sincos_table((8, 14, 14), 384).flatten(0, 2)
     distance = torch.cdist(rows, rows) + 10 * torch.eye(len(rows))
     assert distance.min() > 0.1
+
+
+def test_a_small_base_tells_the_places_of_a_small_grid_apart():
+    def likeness(base):
+        rows = sincos_table((4, 4, 4), 96, base=base).flatten(0, 2)
+        cosines = torch.nn.functional.cosine_similarity(rows[:, None], rows[None], dim=-1)
+        return float(cosines[~torch.eye(64, dtype=torch.bool)].mean())
+
+    assert likeness(3.0) < 0.6 < 0.9 < likeness(10000.0)
+
+
+def test_decoders_take_the_encoders_base():
+    size = {"num_frames": 4, "crop_size": 8, "tubelet": 2, "patch_size": 4, "width": 24, "depth": 1, "num_heads": 2}
+    encoder = SpacetimeViT(**size, position_base=10.0)
+    decoder = CrossDecoder(encoder, width=24, depth=1, num_heads=2)
+    assert torch.equal(decoder.positions.table, encoder.positions.table)
+    assert torch.equal(encoder.positions.table, sincos_table((2, 2, 2), 24, base=10.0).float())
+    with pytest.raises(ValueError, match="base"):
+        SpacetimeViT(**size, position_base=1.0)
 
 
 def test_lookup_is_the_table_at_raster_indices():

@@ -14,8 +14,8 @@ from diffmae_video.diffusion import DiffMAE, FeatureTarget, Schedule, timm_teach
 from diffmae_video.engine.distributed import World
 from diffmae_video.engine.lr import scaled_lr
 from diffmae_video.engine.optim import build_optimizer, param_groups
+from diffmae_video.engine.plan import Plan
 from diffmae_video.engine.state import TrainState
-from diffmae_video.engine.training import Plan
 from diffmae_video.model import (
     SIZES,
     CrossDecoder,

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.dry_run:
             print(describe(recipe, world_size=int(os.environ["WORLD_SIZE"]) if "WORLD_SIZE" in os.environ else 1))
             return 0
-        return run(recipe)
+        return run(recipe, profile_steps=parsed.profile)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
@@ -45,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cfg", help="the recipe, a YAML file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys to change, in order")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and its numbers, and exit")
+    parser.add_argument(
+        "--profile", type=int, default=0, metavar="N", help="trace N training steps of each stage into its profile/"
+    )
     parser.add_argument("--keys", action="store_true", help="list every recipe key with its default, and exit")
     return parser
 

@@ -79,6 +79,13 @@ class MetricsLog:
         if self._wandb is not None:
             self._wandb.log(numbers, step=step)
 
+    def last(self, name: str, count: int) -> list[float]:
+        """Up to ``count`` numbers last written under ``name``, oldest first; none on ranks other than 0."""
+        if self._file is None:
+            return []
+        values = (line[name] for line in read_metrics(self.path)[-count:])
+        return [value for value in values if value is not None]
+
     def sync(self) -> None:
         """Flush to the disk; call it before a checkpoint, which must not outlive the lines before it."""
         if self._file is not None:

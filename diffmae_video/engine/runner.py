@@ -12,6 +12,7 @@ import torch
 from diffmae_video.engine.distributed import abandon_world, barrier, start_world, stop_world
 from diffmae_video.engine.errors import Interrupted
 from diffmae_video.engine.files import replace_text
+from diffmae_video.engine.guard import OutOfMemory, is_out_of_memory, memory_levers
 from diffmae_video.engine.identity import check_same_recipe
 from diffmae_video.engine.lock import RunLock
 from diffmae_video.engine.signals import RESUME_ME, StopFlag
@@ -26,8 +27,12 @@ class OutputError(ValueError):
     """The run's folder can't be written; one line."""
 
 
-def run(recipe: Recipe) -> int:
+def run(recipe: Recipe, *, profile_steps: int = 0) -> int:
     """Run a recipe's stages; the same call resumes an interrupted run and skips finished stages.
+
+    Args:
+        recipe: what to do.
+        profile_steps: trace so many training steps of each stage into ``output_dir/<stage>/profile``.
 
     Returns:
         0 when every stage is finished, 75 when a signal stopped it (saved; run it again to go on).
@@ -40,7 +45,7 @@ def run(recipe: Recipe) -> int:
     folder = Path(recipe.output_dir)
     try:
         with _writing_to(folder), StopFlag() as stop, RunLock(folder) if world.is_main else contextlib.nullcontext():
-            this = Run(recipe, world, stop, Status(folder, world=world))
+            this = Run(recipe, world, stop, Status(folder, world=world), profile_steps)
             with _failures_told(this.status):
                 code = _run_stages(this)
     except BaseException as error:
@@ -63,6 +68,10 @@ def _run_stages(this: Run) -> int:
             this.status.end("interrupted", reason=f"{this.stop.signal_name or 'another rank'}: {stopped}")
             this.say(f"{stopped}; run the same command to go on")
             return RESUME_ME
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(memory_levers(stage, device=this.world.device)) from error
     this.status.end("finished")
     return 0
 

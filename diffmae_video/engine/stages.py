@@ -15,16 +15,20 @@ from torch import nn
 from diffmae_video.data import VideoList
 from diffmae_video.diffusion import DiffMAE
 from diffmae_video.engine import build
-from diffmae_video.engine.checkpoint import CheckpointFolder, load_checkpoint, save_checkpoint
+from diffmae_video.engine.checkpoint import load_checkpoint, save_checkpoint
+from diffmae_video.engine.describe import finetune_flops, pretrain_flops
 from diffmae_video.engine.distributed import World, barrier, parallelize
 from diffmae_video.engine.evaluate import Scores, evaluate
 from diffmae_video.engine.files import replace_text
 from diffmae_video.engine.finetune import finetune
 from diffmae_video.engine.identity import check_same_run, identity
+from diffmae_video.engine.keeper import Keeper
+from diffmae_video.engine.plan import Plan
 from diffmae_video.engine.pretrain import pretrain
 from diffmae_video.engine.signals import StopFlag
+from diffmae_video.engine.speed import Speed, measure_peak_flops
 from diffmae_video.engine.status import Status
-from diffmae_video.engine.training import Plan, Training
+from diffmae_video.engine.training import Training
 from diffmae_video.engine.weights import load_encoder_weights
 from diffmae_video.model import VideoClassifier
 from diffmae_video.recipe import Recipe, plain_recipe
@@ -39,6 +43,7 @@ class Run:
     world: World
     stop: StopFlag
     status: Status
+    profile_steps: int
 
     @property
     def folder(self) -> Path:
@@ -210,11 +215,25 @@ def _start_training(this: Run, model: DiffMAE | VideoClassifier, header: dict[st
         world=world,
         folder=folder,
         header=header,
-        checkpoints=CheckpointFolder(folder / "checkpoints", keep_last=train.keep_checkpoints),
+        keeper=Keeper(
+            folder / "checkpoints", world=world, keep_last=train.keep_checkpoints, sharded=recipe.sharded_checkpoints
+        ),
         dtype=this.dtype,
         stop=this.stop,
         status=this.status,
+        speed=_speed(this, stage),
+        profile_steps=this.profile_steps,
         wandb=recipe.wandb,
+    )
+
+
+def _speed(this: Run, stage: str) -> Speed:
+    """What the metrics' utilisation is reckoned from."""
+    flops = {"pretrain": pretrain_flops, "finetune": finetune_flops}[stage](this.recipe)
+    return Speed(
+        flops_per_video=flops * build.stage_section(this.recipe, stage).clips_per_video,
+        peak_flops=measure_peak_flops(this.world.device, this.dtype),
+        num_devices=this.world.size,
     )
 
 
@@ -234,7 +253,7 @@ def _finish_training(this: Run, training: Training) -> None:
     outcome = {
         "steps": training.step,
         "samples_seen": training.samples_seen,
-        "skipped_steps": training.skipped_steps,
+        "skipped_steps": training.bad_steps.total,
         "broken_videos": training.broken.count,
         "final_loss": training.last_loss,
     }

@@ -7,7 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from diffmae_video.engine.distributed import full_state, like, load_full_state, whole
+from diffmae_video.engine.distributed import (
+    full_state,
+    like,
+    load_full_state,
+    load_sharded_state,
+    sharded_state,
+    whole,
+)
 
 
 class TrainState:
@@ -46,8 +53,11 @@ class TrainState:
         """Move the weights, or leave everything as it was where the step isn't ``finite``."""
         if finite:
             self.scaler.step(self.optimizer)
+            self.scaler.update()
             self._move_average()
-        self.scaler.update()
+        elif self.scaler.is_enabled():
+            # Not update(): under FSDP2 it would back off only on the ranks whose own shards overflowed.
+            self.scaler.update(self.scaler.get_scale() * self.scaler.get_backoff_factor())
         self.optimizer.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
@@ -61,6 +71,17 @@ class TrainState:
         load_full_state(self.model, self.optimizer, saved["model"], saved["optimizer"])
         for name, mean in zip(self.names, self.average, strict=False):
             mean.copy_(like(saved["ema"][name], mean))
+        self.scaler.load_state_dict(saved["scaler"])
+
+    def shards(self) -> dict[str, Any]:
+        """Like :meth:`state_dict`, but each rank has its own shards, where they are."""
+        weights, moments = sharded_state(self.model, self.optimizer)
+        averages = dict(zip(self.names, self.average, strict=True)) if self.average else {}
+        return {"model": weights, "optimizer": moments, "ema": averages, "scaler": self.scaler.state_dict()}
+
+    def load_shards(self, saved: dict[str, Any]) -> None:
+        """Take over what was read into the tensors of :meth:`shards`; the averages are in place already."""
+        load_sharded_state(self.model, self.optimizer, saved["model"], saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
 
     @torch.no_grad()

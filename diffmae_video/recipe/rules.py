@@ -158,7 +158,7 @@ def _check_training(section: str, train: TrainRecipe, recipe: Recipe) -> None:
         raise RecipeError(
             f"{section}.batch_size={train.batch_size}: must be a multiple of {section}.accumulation ({train.accumulation})"
         )
-    low, high = (train.crop_scale + [math.nan, math.nan])[:2]
+    low, high = [*train.crop_scale, math.nan, math.nan][:2]
     if len(train.crop_scale) != 2 or not 0 < low <= high <= 1:
         raise RecipeError(
             f"{section}.crop_scale={train.crop_scale}: must be two areas with 0 < smallest <= largest <= 1"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -62,24 +62,16 @@ def without_bad(videos: VideoList, manifest: Path) -> VideoList:
     return videos.subset([i for i in range(len(videos)) if videos.name(i) not in bad])
 
 
-def write_list(path: Path, rows: Iterator[tuple[str, int]] | list[tuple[str, int]]) -> None:
-    """Write our CSV: a header, then a row of path and label for each video."""
-    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEADER[:2])
-        writer.writerows(rows)
-
-
 def read_classes(path: Path) -> tuple[str, ...]:
     """Class names, one a line."""
-    return tuple(path.read_text(encoding="utf-8").splitlines())
+    return tuple(path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
 
 
 def _read_list(list_path: Path, root: str, dataset: str) -> VideoList:
     with open(list_path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        lines = file.read().splitlines()
-    ours = bool(lines) and lines[0].split(",")[:2] == list(HEADER[:2])
-    names, labels, segments = _parse_ours(list_path, lines) if ours else (*_parse_plain(list_path, lines), None)
+        text = file.read()
+    ours = text.partition("\n")[0].strip().split(",")[:2] == list(HEADER[:2])
+    names, labels, segments = _parse_ours(list_path, text) if ours else (*_parse_plain(list_path, text), None)
     beside = list_path.with_name("classes.txt")
     classes = read_classes(beside) if beside.exists() else ()
     _check_labels(list_path, labels, classes, dataset)
@@ -88,9 +80,9 @@ def _read_list(list_path: Path, root: str, dataset: str) -> VideoList:
     )
 
 
-def _parse_ours(list_path: Path, lines: list[str]) -> tuple[list[str], list[int], np.ndarray | None]:
+def _parse_ours(list_path: Path, text: str) -> tuple[list[str], list[int], np.ndarray | None]:
     names, labels, segments = [], [], []
-    reader = csv.DictReader(lines)
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     timed = "start_seconds" in (reader.fieldnames or ())
     for row in reader:
         try:
@@ -109,9 +101,9 @@ def _seconds(text: str | None) -> float:
     return float(text) if text else float("nan")
 
 
-def _parse_plain(list_path: Path, lines: list[str]) -> tuple[list[str], list[int]]:
+def _parse_plain(list_path: Path, text: str) -> tuple[list[str], list[int]]:
     pairs = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         found = _LINE.match(line.strip())

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -125,6 +128,19 @@ def _loader(dataset: TrainClips | TestViews, batches: Any, num_workers: int, pin
 
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    # A scheduler sends SIGTERM to every process of a job, Ctrl-C goes to a whole group: both are for the run, which
+    # saves and then ends its workers. A worker that died first would turn that into a crash.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_obey_only, args=(os.getppid(),), daemon=True).start()
+
+
+def _obey_only(parent: int) -> None:
+    """End this worker at a SIGTERM from ``parent`` (the loader's way to end one that is stuck), and at no other."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def _collate(samples: Sequence[Batch]) -> Batch:

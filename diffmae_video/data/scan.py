@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -75,7 +76,7 @@ def read_manifest(manifest: Path) -> list[Health]:
     if whole != text:
         manifest.write_text(whole, encoding="utf-8", errors="surrogateescape")
     kinds = {"frames": int, "width": int, "height": int, "bytes": int, "fps": float, "duration_seconds": float}
-    rows = csv.DictReader(whole.splitlines())
+    rows = csv.DictReader(io.StringIO(whole, newline=""))
     return [Health(**{name: kinds.get(name, str)(value) for name, value in row.items()}) for row in rows]
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import io
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 # `mandelbrot` moves in every frame, so that a wrong frame number can't go unnoticed.
 SOURCE = "mandelbrot=size={size}:rate={rate}:start_scale=1"
 
@@ -51,6 +57,33 @@ def _split_ppm(data: bytes) -> np.ndarray:
         at = begin + width * height * 3
         frames.append(np.frombuffer(data[begin:at], np.uint8).reshape(height, width, 3))
     return np.stack(frames)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a script run in this process would have left behind as a process."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run_script(script: str, *arguments: str | Path) -> Ran:
+    """Run ``main`` of a script of the repository: as its command line does, without the seconds of importing torch."""
+    path = ROOT / script
+    sys.path.insert(0, str(path.parent))  # scripts of a folder import each other
+    try:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = module.main([str(argument) for argument in arguments])
+    return Ran(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,7 @@ class Options:
 def make(
     root: Path,
     *,
-    num_train: int = 6000,
+    num_train: int = 4000,
     num_val: int = 800,
     num_labelled: int = 1000,
     options: Options,
@@ -159,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     defaults = Options()
     parser = argparse.ArgumentParser(description="Make the embedded data set of moving digits and photographs.")
     parser.add_argument("--root", type=Path, default=Path("datasets/motion"), help="folder to write")
-    parser.add_argument("--num-train", type=int, default=6000, help="training videos")
+    parser.add_argument("--num-train", type=int, default=4000, help="training videos")
     parser.add_argument("--num-val", type=int, default=800, help="validation videos, of other pictures")
     parser.add_argument("--num-labelled", type=int, default=1000, help="training videos in labelled.csv")
     parser.add_argument("--size", type=int, default=defaults.size, help="side of a frame in pixels")

@@ -49,9 +49,9 @@ PHOTOGRAPHS = {
 }
 SPLITS = tuple(PHOTOGRAPHS)
 
-PHOTOGRAPH_ONLY = 0.25  # part of the scenes without a digit: there the photograph itself is the subject
-SUBJECT_SPEED = (0.04, 0.09)  # picture sides per frame: 1.3 to 2.9 pixels of 32
-DRIFT_SPEED = 0.02  # of the background behind a digit, in any direction, at most
+PHOTOGRAPH_ONLY = 0.2  # part of the scenes without a digit: there the photograph itself is the subject
+SUBJECT_SPEED = (0.03, 0.07)  # picture sides per frame: 1.2 to 2.8 pixels of 40
+DRIFT_SPEED = 0.006  # of the background behind a digit, in any direction, at most
 DIGIT_SIDE = (0.34, 0.50)  # of the picture's side
 ZOOM = (1.0, 5.0)  # shorter side of the photograph in picture sides: far away ... close
 

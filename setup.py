@@ -17,7 +17,6 @@ REQUIREMENTS = [
     "numpy>=1.26",
     "tensorboard>=2.20",
     "tqdm>=4.67",
-    "psutil>=7.0",
 ]
 
 EXTRAS = {
@@ -28,7 +27,6 @@ EXTRAS = {
         "ruff>=0.14",
         "mypy>=1.18",
         "types-tqdm",
-        "types-psutil",
         "diffusers>=0.35",
         "fvcore>=0.1.5",
     ],

@@ -7,7 +7,11 @@ P = tubelet * patch_size**2 * C values in the order (frame, row, column, channel
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import Tensor
+
+_VIDEO = "b (t dt) c (h dh) (w dw)"
+_CUBES = "b (t h w) (dt dh dw c)"
 
 
 def cube_grid(size: tuple[int, int, int], *, tubelet: int, patch_size: int) -> tuple[int, int, int]:
@@ -34,19 +38,14 @@ def cube_grid(size: tuple[int, int, int], *, tubelet: int, patch_size: int) -> t
 
 def patchify(video: Tensor, *, tubelet: int, patch_size: int) -> Tensor:
     """Cut a video (B, frames, C, height, width) into cubes (B, N, P)."""
-    batch, frames, channels, height, width = video.shape
-    grid = frames // tubelet, height // patch_size, width // patch_size
-    cut = video.reshape(batch, grid[0], tubelet, channels, grid[1], patch_size, grid[2], patch_size)
-    cubes = cut.permute(0, 1, 4, 6, 2, 5, 7, 3)  # (B, T, H, W, tubelet, patch, patch, C)
-    return cubes.reshape(batch, grid[0] * grid[1] * grid[2], -1)
+    sizes = {"dt": tubelet, "dh": patch_size, "dw": patch_size}
+    return rearrange(video, f"{_VIDEO} -> {_CUBES}", **sizes)
 
 
 def unpatchify(cubes: Tensor, grid: tuple[int, int, int], *, tubelet: int, patch_size: int) -> Tensor:
     """Join cubes (B, N, P) of a (T, H, W) grid to a video (B, frames, C, height, width): patchify's inverse."""
-    T, H, W = grid
-    cut = cubes.reshape(cubes.shape[0], T, H, W, tubelet, patch_size, patch_size, -1)
-    video = cut.permute(0, 1, 4, 7, 2, 5, 3, 6)  # (B, T, tubelet, C, H, patch, W, patch)
-    return video.reshape(cubes.shape[0], T * tubelet, -1, H * patch_size, W * patch_size)
+    sizes = {"t": grid[0], "h": grid[1], "w": grid[2], "dt": tubelet, "dh": patch_size, "dw": patch_size}
+    return rearrange(cubes, f"{_CUBES} -> {_VIDEO}", **sizes)
 
 
 def take(tokens: Tensor, index: Tensor) -> Tensor:

@@ -92,12 +92,13 @@ def _check_decoder(recipe: Recipe) -> None:
     shape = decoder_shape(recipe)
     if shape["width"] % shape["num_heads"]:
         raise RecipeError(
-            f"model.decoder.width={shape['width']}: must be a multiple of model.decoder.num_heads ({shape['num_heads']})"
+            f"model.decoder.width={shape['width']}: must be a multiple of model.decoder.num_heads "
+            f"({shape['num_heads']})"
         )
     if decoder.kind != "joint" and decoder.taps == "reversed" and shape["depth"] > depth:
         raise RecipeError(
-            f"model.decoder.depth={shape['depth']}: taps=reversed gives each decoder block an encoder block of its own and "
-            f"the {recipe.model.size} encoder has {depth}; use at most {depth}, or model.decoder.taps=last"
+            f"model.decoder.depth={shape['depth']}: taps=reversed gives each decoder block an encoder block of its own "
+            f"and the {recipe.model.size} encoder has {depth}; use at most {depth}, or model.decoder.taps=last"
         )
 
 
@@ -117,7 +118,8 @@ def _check_objective(recipe: Recipe) -> None:
         raise RecipeError(f"diffusion.target={diffusion.target}: objective=mae has no noise to predict; use target=x0")
     if feature.teacher and not feature.checkpoint:
         raise RecipeError(
-            f"diffusion.feature.teacher={feature.teacher}: a teacher needs weights; give diffusion.feature.checkpoint=PATH"
+            f"diffusion.feature.teacher={feature.teacher}: a teacher needs weights; "
+            "give diffusion.feature.checkpoint=PATH"
         )
     if feature.checkpoint and not feature.teacher:
         raise RecipeError(
@@ -156,7 +158,8 @@ def _check_training(section: str, train: TrainRecipe, recipe: Recipe) -> None:
         )
     if train.batch_size % train.accumulation:
         raise RecipeError(
-            f"{section}.batch_size={train.batch_size}: must be a multiple of {section}.accumulation ({train.accumulation})"
+            f"{section}.batch_size={train.batch_size}: must be a multiple of {section}.accumulation "
+            f"({train.accumulation})"
         )
     low, high = [*train.crop_scale, math.nan, math.nan][:2]
     if len(train.crop_scale) != 2 or not 0 < low <= high <= 1:

@@ -68,7 +68,8 @@ def _check_cubes(recipe: Recipe) -> None:
     if data.crop_size % model.patch_size:
         nearest = _multiples(data.crop_size, model.patch_size)
         raise RecipeError(
-            f"data.crop_size={data.crop_size}: must be a multiple of model.patch_size ({model.patch_size}); use {nearest}"
+            f"data.crop_size={data.crop_size}: must be a multiple of model.patch_size "
+            f"({model.patch_size}); use {nearest}"
         )
     if data.dataset == "images" and data.num_frames != 1:
         raise RecipeError(

@@ -41,8 +41,9 @@ def run(asked: argparse.Namespace) -> dict[str, Quality]:
 
     asked.out.mkdir(parents=True, exist_ok=True)
     inpainting.write_films(asked.out, film, filled, model, mask)
-    title = f"{Path(asked.video).name}, hidden: {asked.mask}; over {len(film.clips)} clips PSNR is " + ", ".join(
-        f"{quality.psnr:.1f} dB ({name})" for name, quality in qualities.items()
+    title = (
+        f"{Path(asked.video).name}, hidden: {asked.mask}. PSNR of hidden pixels over {len(film.clips)} clips:\n"
+        + ", ".join(f"{quality.psnr:.1f} dB ({name})" for name, quality in qualities.items())
     )
     shown = min(asked.show, len(film.clips) - 1)
     inpainting.draw_clip(asked.out / "figure.png", film, filled, model, mask, clip=shown, title=title)

@@ -49,9 +49,11 @@ def conclude(output_dir: str, *, job: str, restart: int, exit_code: int, standin
         if restart < max_requeues:
             return end("requeued", why)
         return end("failed", f"{why}; slurm.max_requeues={max_requeues} reached, submit again to go on")
-    if failures:
-        return end("failed", *_cause(failures[0]))
-    return end("failed", _exit_words(exit_code))
+    if not failures:
+        return end("failed", _exit_words(exit_code))
+    # Nobody raised by itself: some rank is gone without a word, the others noticed.
+    reason, trace = _cause(failures[0])
+    return end("failed", f"{_exit_words(exit_code)}; {reason}", trace)
 
 
 def main(folder: str, exit_code: int) -> int:

@@ -20,7 +20,6 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import submitit
 from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
@@ -34,9 +33,6 @@ from diffmae_video.launch.records import (
     write_attempt,
     write_failure,
 )
-
-if TYPE_CHECKING:
-    from diffmae_video.recipe import Recipe
 
 # Below the range that Linux gives out by itself, so that no client's port can be in the way.
 _FIRST_PORT, _NUM_PORTS = 12000, 20000
@@ -101,11 +97,12 @@ def rendezvous_port(raw_job_id: str) -> int:
     return _FIRST_PORT + int(re.sub(r"\D", "", raw_job_id)) % _NUM_PORTS
 
 
-def run_recipe(recipe: Recipe) -> int:
+def run_recipe(path: str) -> int:
     """The engine's run, imported late: the batch script's epilogue needs this module, and no torch."""
     from diffmae_video.engine.runner import run
+    from diffmae_video.recipe import load_recipe
 
-    return run(recipe)
+    return run(load_recipe(path))
 
 
 @dataclass(frozen=True)
@@ -117,14 +114,14 @@ class TrainingJob:
         output_dir: its run folder.
         workdir: where the user submitted; relative paths of the recipe start there.
         max_requeues: restarts after which the job ends.
-        run: recipe -> 0 (finished) or 75 (interrupted and saved).
+        run: path of a recipe -> 0 (finished) or 75 (interrupted and saved).
     """
 
     recipe: str
     output_dir: str
     workdir: str
     max_requeues: int
-    run: Callable[[Recipe], int] = run_recipe
+    run: Callable[[str], int] = run_recipe
 
     def __call__(self) -> int:
         """Run, and leave a record of how it went."""
@@ -148,11 +145,9 @@ class TrainingJob:
         return code
 
     def _run(self, place: Place) -> int:
-        from diffmae_video.recipe import load_recipe
-
         if place.restart > self.max_requeues:
             raise RequeueLimitError(self._limit_message(place))
-        return self.run(load_recipe(self.recipe))
+        return self.run(self.recipe)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """submitit's protocol for a signal before the engine runs: nothing to save, the same job again."""

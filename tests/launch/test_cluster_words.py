@@ -87,7 +87,7 @@ def test_a_controller_that_is_down(say) -> None:
 
 def test_no_slurm_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SlurmError, match="no sbatch on this machine: .* add --local"):
+    with pytest.raises(SlurmError, match=r"no sbatch on this machine: .* add --local"):
         cluster.require_slurm()
     with pytest.raises(SlurmError, match="no squeue on this machine"):
         cluster.queue(["7"])

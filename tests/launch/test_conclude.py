@@ -77,7 +77,9 @@ def test_the_cause_is_the_rank_that_failed_first_by_itself(tmp_path: Path) -> No
 def test_without_a_cause_the_consequence_is_told(tmp_path: Path) -> None:
     attempt(tmp_path, None)
     failure(tmp_path, rank=0, time=1.0, own=False, error="RuntimeError: Connection closed by peer")
-    assert decide(tmp_path, exit_code=1).reason == "rank 0 on n0: RuntimeError: Connection closed by peer"
+    reason = decide(tmp_path, exit_code=137).reason
+    assert reason.startswith("a task was ended by SIGKILL (out of memory?); see the logs; ")
+    assert reason.endswith("rank 0 on n0: RuntimeError: Connection closed by peer")
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_lists_keep_their_commas(cfg: str) -> None:
 
 
 def test_points_that_would_share_a_folder_are_refused(cfg: str) -> None:
-    with pytest.raises(RecipeError, match="two points would share the folder data.root=a_b"):
+    with pytest.raises(RecipeError, match=r"two points would share the folder data.root=a_b"):
         product_points(cfg, [], ["data.root=a/b,a:b"])
 
 

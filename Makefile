@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-slurm clean
+.PHONY: demo test ffmpeg test-slow test-slurm clean
 .DEFAULT_GOAL := demo
 
 # The stamp is written last: an interrupted installation is done again.
@@ -14,7 +14,13 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/python tools/demo.py
 
-test: .venv/installed
+# The frame tests compare with the ffmpeg command line; without it they are skipped, and say so.
+ffmpeg:
+	@command -v ffmpeg > /dev/null || { echo "installing ffmpeg, a Debian package, for the frame tests"; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends ffmpeg; } \
+	  || echo "ffmpeg could not be installed: the tests that need it will be skipped"
+
+test: .venv/installed ffmpeg
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy

@@ -10,15 +10,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from diffmae_video.data.dataset import TestViews, TrainClips
+from diffmae_video.data.dataset import TestViews
 
 Batch = dict[str, Any]
 
 
 def train_loader(
-    dataset: TrainClips,
+    dataset: Dataset[dict[str, Any]],
     *,
     batch_size: int,
     rank: int = 0,
@@ -32,6 +32,8 @@ def train_loader(
 
     Step ``s`` covers stream positions ``[s * G, (s + 1) * G)`` with G = ``batch_size``, split into contiguous blocks,
     one a rank; so every step sees the same videos on any number of ranks, and a resumed run the same steps.
+
+    ``dataset`` is a ``TrainClips``, or anything that gives such samples for stream positions.
 
     Batches are dicts: ``clips`` uint8 (b, k, T, C, H, W), ``label``, ``index``, ``position`` int64 (b,), and
     ``broken``: (path, reason) of the videos passed over.
@@ -112,7 +114,7 @@ class _Steps(Sampler[list[int]]):
             yield list(range(begin, begin + self._share))
 
 
-def _loader(dataset: TrainClips | TestViews, batches: Any, num_workers: int, pin_memory: bool) -> DataLoader[Batch]:
+def _loader(dataset: Dataset[dict[str, Any]], batches: Any, num_workers: int, pin_memory: bool) -> DataLoader[Batch]:
     return DataLoader(
         dataset,
         batch_sampler=batches,

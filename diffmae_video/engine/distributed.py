@@ -1,7 +1,7 @@
 """One process or many: who we are, agreement between ranks, sums over ranks, wrapped models.
 
-Launchers tell each process its place in torchrun's environment variables (RANK, WORLD_SIZE, LOCAL_RANK,
-MASTER_ADDR, MASTER_PORT); without them there is one process and no process group.
+Launchers tell each process its place in the environment, see :mod:`~diffmae_video.engine.place`; where they say
+nothing there is one process and no process group.
 """
 
 from __future__ import annotations
@@ -25,13 +25,10 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from diffmae_video.engine.heartbeat import DEAD_SECONDS, Heartbeat
+from diffmae_video.engine.place import WorldError, read_place
 
 # A rank that is gone is noticed by the heartbeat; this bounds what the heartbeat can't see.
 _COLLECTIVE_TIMEOUT = timedelta(minutes=30)
-
-
-class WorldError(ValueError):
-    """The launcher's variables or the device don't fit together; one line."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ def start_world(device: str = "auto", *, dead_seconds: float = DEAD_SECONDS) -> 
     Raises:
         WorldError: there is no such device, or the launcher's variables are incomplete.
     """
-    rank, size, local_rank = _place()
+    rank, size, local_rank = read_place(os.environ)
     chosen = _device(device, local_rank)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
@@ -221,32 +218,6 @@ def like(value: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     if not isinstance(target, DTensor):
         return value
     return distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
-
-
-def _place() -> tuple[int, int, int]:
-    """(rank, size, local rank) from the environment."""
-    if "WORLD_SIZE" not in os.environ:
-        return 0, 1, 0
-    missing = [name for name in ("RANK", "LOCAL_RANK") if name not in os.environ]
-    size = _integer("WORLD_SIZE")
-    if size > 1:
-        missing += [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if missing:
-        raise WorldError(
-            f"WORLD_SIZE is set but {', '.join(missing)} is not; start with torchrun or tools/submit.py, "
-            "or unset WORLD_SIZE for one process"
-        )
-    rank = _integer("RANK")
-    if not 0 <= rank < size:
-        raise WorldError(f"RANK ({rank}) must be in 0..{size - 1}, as WORLD_SIZE is {size}; check the launcher")
-    return rank, size, _integer("LOCAL_RANK")
-
-
-def _integer(name: str) -> int:
-    try:
-        return int(os.environ[name])
-    except ValueError:
-        raise WorldError(f"{name} ({os.environ[name]!r}) must be an integer; check the launcher") from None
 
 
 def _device(name: str, local_rank: int) -> torch.device:

@@ -38,8 +38,8 @@ class TrainState:
         self.model = model
         self.optimizer = optimizer
         self.ema_decay = ema_decay
-        self.scaler = torch.amp.GradScaler(enabled=scale_gradients)
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=scale_gradients)
         self.names = [name for group in optimizer.param_groups for name in group["names"]]
         self.average = [p.detach().clone() for p in self.parameters] if ema_decay else []
 

@@ -91,6 +91,12 @@ def drive_slowly(command: list[str]) -> int:
     return cli.main(command)
 
 
+def drive_in_a_group(command: list[str]) -> int:
+    """As the leader of a process group of its own, as a job's step is."""
+    os.setsid()
+    return cli.main(command)
+
+
 def _crash() -> None:
     raise ArithmeticError("a bug of ours")
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from driven import arguments, assert_same_bits, drive, drive_and_stop, metrics_of
+from driven import arguments, assert_same_bits, drive, drive_and_stop, drive_in_a_group, metrics_of
 
 RunRanks = Callable[..., list[int | None]]
 StartRanks = Callable[..., list[BaseProcess]]
@@ -78,6 +80,38 @@ def test_stopped_in_mid_epoch_by_a_signal(
     assert run_ranks(drive_and_stop, 1, tmp_path, command, "finetune", 6, tmp_path) == [75]
     assert run_ranks(drive, 1, tmp_path, command) == [0]
     assert_same_bits(tmp_path / "run", undisturbed[0])
+
+
+def group_is_gone(group: int, *, seconds: float) -> bool:
+    """Workers of a process that ends without joining them notice it within five seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_signal_to_the_whole_group_stops_the_run_and_not_its_workers(
+    tiny_recipe: Path, start_ranks: StartRanks, tmp_path: Path
+) -> None:
+    """So does a scheduler: every process of the job gets it, the loader's workers too."""
+    command = arguments(tiny_recipe, f"output_dir={tmp_path / 'run'}", "data.num_workers=2", "pretrain.epochs=500")
+    (run,) = start_ranks(drive_in_a_group, 1, tmp_path, command)
+    metrics = tmp_path / "run" / "pretrain" / "metrics.jsonl"
+    end = time.monotonic() + 60
+    while not (metrics.exists() and metrics.read_text()):
+        assert time.monotonic() < end
+        assert run.is_alive(), (tmp_path / "rank-0.log").read_text()
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGUSR2)
+    os.killpg(run.pid, signal.SIGTERM)
+    run.join(60)
+    assert run.exitcode == 75, (tmp_path / "rank-0.log").read_text()
+    assert "Traceback" not in (tmp_path / "rank-0.log").read_text()
+    assert group_is_gone(run.pid, seconds=60), "a worker is left behind"
 
 
 def test_a_damaged_checkpoint_costs_steps_and_nothing_else(

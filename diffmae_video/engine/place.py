@@ -1,0 +1,69 @@
+"""Where a launcher has put this process among the ranks, as the environment says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import MutableMapping
+
+
+class WorldError(ValueError):
+    """The launcher's variables or the device don't fit together; one line."""
+
+
+def read_place(environment: MutableMapping[str, str]) -> tuple[int, int, int]:
+    """(rank, number of ranks, rank on this host).
+
+    torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT) are read where WORLD_SIZE is set,
+    SLURM's where ``srun`` has started several tasks; torchrun's are then set from them, since torch reads those.
+    Without either there is one process.
+
+    Raises:
+        WorldError: a variable is missing or makes no sense.
+    """
+    if "WORLD_SIZE" not in environment:
+        if "SLURM_STEP_NUM_TASKS" not in environment or environment["SLURM_STEP_NUM_TASKS"] == "1":
+            return 0, 1, 0
+        environment.update(_from_slurm(environment))
+    names = ["RANK", "LOCAL_RANK"]
+    size = _integer(environment, "WORLD_SIZE")
+    if size > 1:
+        names += ["MASTER_ADDR", "MASTER_PORT"]
+    missing = [name for name in names if name not in environment]
+    if missing:
+        raise WorldError(
+            f"WORLD_SIZE is set but {', '.join(missing)} is not; start with torchrun, srun or tools/submit.py, "
+            "or unset WORLD_SIZE for one process"
+        )
+    rank = _integer(environment, "RANK")
+    if not 0 <= rank < size:
+        raise WorldError(f"RANK ({rank}) must be in 0..{size - 1}, as WORLD_SIZE is {size}; check the launcher")
+    return rank, size, _integer(environment, "LOCAL_RANK")
+
+
+def _from_slurm(environment: MutableMapping[str, str]) -> dict[str, str]:
+    """torchrun's variables for a task of ``srun``."""
+    one_host = environment["SLURM_STEP_NUM_NODES"] == "1"
+    found = {
+        "RANK": environment["SLURM_PROCID"],
+        "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
+        "LOCAL_RANK": environment["SLURM_LOCALID"],
+        "MASTER_ADDR": "127.0.0.1" if one_host else first_host(environment["SLURM_STEP_NODELIST"]),
+        # Two jobs on one host must not meet: a port of the job's number, above those of services.
+        "MASTER_PORT": str(20000 + int(environment["SLURM_JOB_ID"]) % 20000),
+    }
+    return {name: value for name, value in found.items() if name not in environment}
+
+
+def first_host(nodes: str) -> str:
+    """The first host of SLURM's short form: ``gpu[07-09,12],cpu1`` gives ``gpu07``."""
+    found = re.match(r"([^\[,]+)(?:\[([^\],-]+)[^\]]*\]([^,\[]*))?", nodes)
+    if found is None:
+        raise WorldError(f"SLURM_STEP_NODELIST ({nodes}) names no host; set MASTER_ADDR")
+    return "".join(part for part in found.groups() if part)
+
+
+def _integer(environment: MutableMapping[str, str], name: str) -> int:
+    try:
+        return int(environment[name])
+    except ValueError:
+        raise WorldError(f"{name} ({environment[name]!r}) must be an integer; check the launcher") from None

@@ -1,13 +1,17 @@
-"""Measure: python tools/bench.py model [--sizes small base] [--batch-size 2] [--out runs/bench/model.json]"""
+"""Measure what a step costs, and what a loader delivers:
+
+python tools/bench.py model [--sizes small base] [--batch-size 2] [--out runs/bench/model.json]
+python tools/bench.py data --cfg configs/k400_vitl.yaml [--step-ms 400] [--memory 20000] [--ratios 30]
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from diffmae_video.bench import model
+from diffmae_video.bench import data, model
 
-BENCHES = {"model": model}
+BENCHES = {"data": data, "model": model}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -123,7 +123,7 @@ class TrainClips(Dataset[dict[str, Any]]):
     def _load(self, reader: VideoReader, video: int, keyed: list[torch.Generator]) -> tuple[int, torch.Tensor]:
         line = index.time_line(reader.times, fps=self.fps)
         picks = [
-            line[index.fit(self._steps(len(line), g), num_steps=len(line), short_video=self.short_video)] for g in keyed
+            line[index.fit(self.steps(len(line), g), num_steps=len(line), short_video=self.short_video)] for g in keyed
         ]
 
         def boxes(height: int, width: int) -> list[Box]:
@@ -137,7 +137,8 @@ class TrainClips(Dataset[dict[str, Any]]):
         clips = [self._finish(c, m, g) for c, m, g in zip(cut, mirrored, keyed, strict=True)]
         return label, torch.stack(clips)
 
-    def _steps(self, num_steps: int, keyed: torch.Generator) -> np.ndarray:
+    def steps(self, num_steps: int, keyed: torch.Generator) -> np.ndarray:
+        """Draw one clip's steps of a time line of ``num_steps``, (T,)."""
         if self.sampling == "segment":
             return index.segment_steps(num_steps, num_frames=self.num_frames, generator=keyed)
         return index.dense_steps(
@@ -152,7 +153,7 @@ class TrainClips(Dataset[dict[str, Any]]):
         return draws if self.videos.flip_labels is None else [draws[0]] * len(draws)
 
     def _finish(self, clip: torch.Tensor, mirror: bool, keyed: torch.Generator) -> torch.Tensor:
-        clip = transforms.resize(clip, self.crop_size)
+        clip = transforms.resize(clip, self.crop_size, self.crop_size)
         if mirror:
             clip = clip.flip(-1)
         return transforms.augment(
@@ -168,8 +169,8 @@ class TrainClips(Dataset[dict[str, Any]]):
 class TestViews(Dataset[dict[str, Any]]):
     """All test views of each video: V moments times C crops, from one open.
 
-    Args: as for :class:`TrainClips`; ``num_views`` moments evenly spread over the video, ``num_crops`` squares of the
-    short side evenly spread along the long side, resized to ``crop_size``.
+    Args: as for :class:`TrainClips`; ``num_views`` moments evenly spread over the video, ``num_crops`` squares
+    evenly spread along the long side, after the short side is resized to ``crop_size``.
 
     Items are dicts of ``clips`` uint8 (V*C, T, C, H, W), crops fastest, ``label``, ``index`` and ``error``: "" or why
     the video can't be read; its clips are then zeros. Nothing is ever put in a video's place.
@@ -216,12 +217,15 @@ class TestViews(Dataset[dict[str, Any]]):
         line = index.time_line(reader.times, fps=self.fps)
         views = line[index.fit(self._steps(len(line)), num_steps=len(line), short_video=self.short_video)]  # (V, T)
 
-        def boxes(height: int, width: int) -> list[Box]:
-            return transforms.view_boxes(height, width, num_crops=self.num_crops) * self.num_views
+        def whole(height: int, width: int) -> list[Box]:
+            return [Box(0, 0, height, width)] * self.num_views
 
-        picks = [view for view in views for _ in range(self.num_crops)]
-        cut = cut_clips(reader, picks, boxes)
-        return torch.stack([transforms.resize(clip, self.crop_size) for clip in cut])
+        crops = []
+        for view in cut_clips(reader, list(views), whole):
+            small = transforms.resize_short_side(view, self.crop_size)
+            for box in transforms.view_boxes(*small.shape[-2:], num_crops=self.num_crops):
+                crops.append(crop(small, box))
+        return torch.stack(crops)
 
     def _steps(self, num_steps: int) -> np.ndarray:
         if self.sampling == "segment":
@@ -265,6 +269,11 @@ def cut_clips(
             top, left, height, width = places[clip]
             cut[clip][moment] = frame[top : top + height, left : left + width]
     return [torch.from_numpy(clip).permute(0, 3, 1, 2) for clip in cut]
+
+
+def crop(clip: torch.Tensor, box: Box) -> torch.Tensor:
+    """The part of a clip (T, C, H, W) within ``box``."""
+    return clip[..., box.top : box.top + box.height, box.left : box.left + box.width]
 
 
 class _Opener:

@@ -65,7 +65,7 @@ class PyavReader:
         """Yield the frames at strictly ascending ``indices``; see :class:`~.decode.VideoReader`."""
         asked = self._first + np.asarray(indices, dtype=np.int64)
         with self._errors("does not decode"):
-            for frame in self._pictures(asked):
+            for frame in self.pictures(asked):
                 yield self._convert(frame)
 
     def verify(self) -> None:
@@ -75,7 +75,7 @@ class PyavReader:
             DecodeError: one is missing or damaged.
         """
         with self._errors("does not decode"):
-            for _ in self._pictures(self._first + np.arange(len(self.times))):
+            for _ in self.pictures(self._first + np.arange(len(self.times))):
                 pass
 
     def info(self) -> VideoInfo:
@@ -123,7 +123,7 @@ class PyavReader:
         rate = self._stream.average_rate or self._stream.guessed_rate or 25
         return np.arange(count) / float(rate)
 
-    def _pictures(self, asked: np.ndarray) -> Iterator[av.VideoFrame]:
+    def pictures(self, asked: np.ndarray) -> Iterator[av.VideoFrame]:
         """Decoded frames ``asked`` for, in order, all of them sound."""
         for frame in self._stamped_frames(asked, self._table) if self._table else self._counted_frames(asked):
             if frame.is_corrupt:

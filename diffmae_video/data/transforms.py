@@ -46,6 +46,13 @@ def random_box(height: int, width: int, *, scale: tuple[float, float], generator
     return Box((height - h) // 2, (width - w) // 2, h, w)
 
 
+def resize_short_side(clip: torch.Tensor, size: int) -> torch.Tensor:
+    """Bilinear with antialias so that the shorter of height and width is ``size``, the aspect ratio kept."""
+    height, width = clip.shape[-2:]
+    short = min(height, width)
+    return resize(clip, round(height * size / short), round(width * size / short))
+
+
 def view_boxes(height: int, width: int, *, num_crops: int) -> list[Box]:
     """Square boxes of the short side, evenly spread along the long side; one alone is centred."""
     side = min(height, width)
@@ -55,12 +62,12 @@ def view_boxes(height: int, width: int, *, num_crops: int) -> list[Box]:
     return [Box(room_h * i // (num_crops - 1), room_w * i // (num_crops - 1), side, side) for i in range(num_crops)]
 
 
-def resize(clip: torch.Tensor, size: int) -> torch.Tensor:
-    """Bilinear with antialias to (T, C, size, size)."""
-    if clip.shape[-2:] == (size, size):
+def resize(clip: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Bilinear with antialias to (T, C, height, width)."""
+    if clip.shape[-2:] == (height, width):
         return clip
     # What torchvision's resize comes down to for uint8, without a tenth of a millisecond of its dispatch.
-    return interpolate(clip, [size, size], mode="bilinear", antialias=True)
+    return interpolate(clip, [height, width], mode="bilinear", antialias=True)
 
 
 def augment(

@@ -1,0 +1,258 @@
+"""Measure what a loader delivers: each backend, the loader's workers, where the time goes, what memory does."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from diffmae_video.bench import loaders
+from diffmae_video.data import TrainClips, clips, train_loader
+from diffmae_video.data.dataset import cut_clips
+from diffmae_video.data.pyav_reader import PyavReader
+from diffmae_video.data.transforms import Box, random_box, resize
+from diffmae_video.engine.build import build_clips, build_videos
+from diffmae_video.recipe import load_recipe
+from diffmae_video.seeding import generator
+
+STAGES = ("open and index", "decode", "convert", "crop", "resize", "collate")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``tools/bench.py data``."""
+    parser.add_argument(
+        "--cfg", help="recipe whose training videos are read; without it only --ratios can be asked for"
+    )
+    parser.add_argument("overrides", nargs="*", help="recipe overrides, as data.crop_size=112")
+    parser.add_argument("--stage", choices=("pretrain", "finetune"), default="pretrain", help="whose clips")
+    parser.add_argument("--videos", type=int, default=64, help="videos read for each figure")
+    parser.add_argument("--step-ms", type=float, default=0.0, help="time of a training step, to compare data time with")
+    parser.add_argument("--memory", type=int, default=0, help="also read so many videos and fit the growth of memory")
+    parser.add_argument("--ratios", type=int, default=0, help="also compare with other loaders, so many rounds")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+
+
+def run(asked: argparse.Namespace) -> dict[str, Any]:
+    """Measure what is asked for, print it, and write it to ``--out``.
+
+    Raises:
+        ValueError: neither a recipe nor ratios are asked for, or the recipe is wrong.
+    """
+    if not asked.cfg and not asked.ratios:
+        raise ValueError("give --cfg RECIPE to measure its data, or --ratios ROUNDS to compare loaders, or both")
+    torch.set_num_threads(1)
+    result: dict[str, Any] = {}
+    if asked.cfg:
+        recipe = load_recipe(asked.cfg, asked.overrides)
+        videos = build_videos(recipe, "train" if asked.stage == "pretrain" else "finetune")
+        dataset = build_clips(recipe, asked.stage, videos)
+        result |= _measure_recipe(dataset, asked)
+    if asked.memory and asked.cfg:
+        result["memory"] = memory_slope(dataset, num_videos=asked.memory)
+        print(f"\nmemory: {result['memory']['bytes_per_video']:+.1f} bytes a video over {asked.memory} videos")
+    if asked.ratios:
+        result["ratios"] = compare(rounds=asked.ratios)
+    if asked.out:
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        asked.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+def _measure_recipe(dataset: TrainClips, asked: argparse.Namespace) -> dict[str, Any]:
+    k = dataset.clips_per_video
+    print(f"{len(dataset.videos)} videos, {k} clips of {dataset.num_frames} x {dataset.crop_size}^2 from each open\n")
+    backends = {name: _rate(_with_backend(dataset, name), asked.videos) for name in _installed()}
+    workers = {str(n): _loader_rate(dataset, asked.videos, num_workers=n) for n in (0, 1, 2)}
+    stages = time_stages(dataset, num_videos=asked.videos)
+    for name, rate in backends.items():
+        print(f"backend {name:11s} {rate * k:8.1f} clips/s")
+    for count, rate in workers.items():
+        print(f"loader, {count} workers {rate * k:8.1f} clips/s")
+    total = sum(stages.values())
+    for name, seconds in stages.items():
+        print(f"{name:16s} {seconds * 1e3:8.2f} ms a video {seconds / total:6.0%}")
+    line = advice(stages, worker_rate=workers["1"], step_seconds=asked.step_ms / 1e3, clips_per_video=k)
+    print(f"\n{line}")
+    return {"clips_per_video": k, "backends": backends, "workers": workers, "stages": stages, "advice": line}
+
+
+def _installed() -> list[str]:
+    modules = {"pyav": "av", "decord": "decord", "torchcodec": "torchcodec"}
+    return [name for name, module in modules.items() if importlib.util.find_spec(module) is not None]
+
+
+def _with_backend(dataset: TrainClips, backend: str) -> TrainClips:
+    return TrainClips(
+        dataset.videos,
+        seed=dataset.seed,
+        num_frames=dataset.num_frames,
+        stride_frames=dataset.stride_frames,
+        fps=dataset.fps,
+        crop_size=dataset.crop_size,
+        clips_per_video=dataset.clips_per_video,
+        sampling=dataset.sampling,
+        scale=dataset.scale,
+        short_video=dataset.short_video,
+        backend=backend,
+    )
+
+
+def _rate(dataset: TrainClips, count: int) -> float:
+    """Videos a second in this process; the first load, which imports the backend, isn't counted."""
+    dataset[0]
+    began = time.perf_counter()
+    for position in range(1, count + 1):
+        dataset[position]
+    return count / (time.perf_counter() - began)
+
+
+def _loader_rate(dataset: TrainClips, count: int, *, num_workers: int) -> float:
+    """Videos a second of the whole loader, from its first batch on."""
+    batch = 4
+    batches = iter(train_loader(dataset, batch_size=batch, num_steps=count // batch + 2, num_workers=num_workers))
+    next(batches)
+    began = time.perf_counter()
+    seen = sum(len(b["label"]) for b in batches)
+    return seen / (time.perf_counter() - began)
+
+
+def time_stages(dataset: TrainClips, *, num_videos: int) -> dict[str, float]:
+    """Median seconds a video for each of ``STAGES``; decoding is timed alone and converting is what is added to it."""
+    rows = [_time_one(dataset, position) for position in range(num_videos)]
+    return dict(zip(STAGES, np.median(np.array(rows), axis=0).tolist(), strict=True))
+
+
+def _time_one(dataset: TrainClips, position: int) -> list[float]:
+    path = dataset.videos.path(position % len(dataset.videos))
+    keyed = [generator(0, "bench", position, c) for c in range(dataset.clips_per_video)]
+    marks = [time.perf_counter()]
+
+    def mark() -> None:
+        marks.append(time.perf_counter())
+
+    with PyavReader(path) as reader:
+        mark()
+        line = clips.time_line(reader.times, fps=dataset.fps)
+        picks = [line[clips.fit(dataset.steps(len(line), g), num_steps=len(line), short_video="loop")] for g in keyed]
+        wanted = np.unique(np.stack(picks))
+        for _ in reader.pictures(wanted):
+            pass
+        mark()
+        for _ in reader.frames(wanted):
+            pass
+        mark()
+
+        def boxes(height: int, width: int) -> list[Box]:
+            return [random_box(height, width, scale=dataset.scale, generator=g) for g in keyed]
+
+        cut = cut_clips(reader, picks, boxes)
+        mark()
+    resized = [resize(clip, dataset.crop_size, dataset.crop_size) for clip in cut]
+    mark()
+    torch.stack([torch.stack(resized)] * 2)
+    mark()
+    opened, decoded, converted, cropped, sized, collated = np.diff(marks).tolist()
+    return [opened, decoded, max(0.0, converted - decoded), max(0.0, cropped - converted), sized, collated / 2]
+
+
+def advice(stages: dict[str, float], *, worker_rate: float, step_seconds: float, clips_per_video: int) -> str:
+    """One line on what to change, for the largest share of the time."""
+    total, largest = sum(stages.values()), max(stages, key=lambda name: stages[name])
+    remedies = {
+        "open and index": "the files are long for their clips: cut them, or take more clips a video (clips_per_video)",
+        "decode": "re-encode with datasets/reencode.py (small short side, short GOP), or take more clips of each video",
+        "convert": "the pictures are large for the crop: re-encode with datasets/reencode.py --short-side 256",
+        "crop": "the pictures are large for the crop: re-encode with datasets/reencode.py --short-side 256",
+        "resize": "the pictures are large for the crop: re-encode with datasets/reencode.py --short-side 256",
+        "collate": "nothing to gain in the files: add workers",
+    }
+    told = f"advice: {largest} is {stages[largest] / total:.0%} of a video's time; {remedies[largest]}"
+    if step_seconds:
+        needed = worker_rate * step_seconds
+        told += f"; one worker delivers {needed * clips_per_video:.1f} clips in a step of {step_seconds * 1e3:.0f} ms"
+    return told
+
+
+def memory_slope(dataset: TrainClips, *, num_videos: int) -> dict[str, float]:
+    """Growth of this process's and a worker's resident memory, bytes a video; the first tenth is left out."""
+    batch = 8
+    process, rows = psutil.Process(os.getpid()), []
+    loader = train_loader(dataset, batch_size=batch, num_steps=num_videos // batch, num_workers=1)
+    for step, _ in enumerate(loader):
+        if step % max(1, num_videos // batch // 100) == 0:
+            children = process.children(recursive=True)
+            rows.append((step * batch, process.memory_info().rss + sum(c.memory_info().rss for c in children)))
+    kept = np.array(rows[len(rows) // 10 :], dtype=np.float64)
+    slope = np.polyfit(kept[:, 0], kept[:, 1], 1)[0]
+    return {"bytes_per_video": float(slope), "first_bytes": float(kept[0, 1]), "last_bytes": float(kept[-1, 1])}
+
+
+def compare(*, rounds: int, num_files: int = 12) -> dict[str, Any]:
+    """Time ratios against other ways to load, in one process, turn by turn on the same files."""
+    with tempfile.TemporaryDirectory() as folder:
+        videos = loaders.make_files(Path(folder), num_files)
+        loads = {
+            "ours, 1 clip": loaders.ours(videos),
+            "decord + pillow, 1 clip": loaders.decord_and_pillow(videos),
+            "pytorchvideo, 1 clip": loaders.pytorchvideo(videos),
+            "ours, 4 clips": loaders.ours(videos, clips_per_video=loaders.REPEATS),
+            "4 loads": loaders.ours_separately(videos, clips_per_video=loaders.REPEATS),
+            "ours, 5x3 views": loaders.views(videos),
+            "15 loads": loaders.views_separately(videos),
+            "ours, frames": loaders.span_frames(videos),
+            "ffmpeg": loaders.ffmpeg_span(videos),
+            "ffmpeg, start": loaders.ffmpeg_start(videos),
+        }
+        times = interleave(loads, rounds=rounds)
+    pairs = {
+        "1 clip: decord loader / ours": ("decord + pillow, 1 clip", "ours, 1 clip", 1.2),
+        "1 clip: pytorchvideo / ours": ("pytorchvideo, 1 clip", "ours, 1 clip", 3.0),
+        "4 clips: 4 loads / 1 open": ("4 loads", "ours, 4 clips", 2.5),
+        "5x3 views: 15 loads / 1 open": ("15 loads", "ours, 5x3 views", 5.0),
+        "ffmpeg -threads 1 / our frames": ("ffmpeg", "ours, frames", 0.7),
+    }
+    print()
+    for name, seconds in times.items():
+        print(f"{name:26s} {statistics.median(seconds) * 1e3:9.2f} ms (median of {len(seconds)})")
+    ratios = {}
+    for name, (slow, fast, goal) in pairs.items():
+        ratios[name] = summary = _ratio(times[slow], times[fast])
+        print(f"{name:32s} {summary[0]:6.2f} ({summary[1]:.2f} to {summary[2]:.2f}), to reach {goal}")
+    net = [a - b for a, b in zip(times["ffmpeg"], times["ffmpeg, start"], strict=True)]
+    ratios["ffmpeg net of its start / ours"] = summary = _ratio(net, times["ours, frames"])
+    print(f"{'ffmpeg net of its start / ours':32s} {summary[0]:6.2f} ({summary[1]:.2f} to {summary[2]:.2f})")
+    return {"seconds": times, "ratios": ratios}
+
+
+def interleave(loads: dict[str, Callable[[int], object]], *, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each load at positions 1..rounds, all loads taking turns at each; position 0 warms up."""
+    times: dict[str, list[float]] = {name: [] for name in loads}
+    for position in range(rounds + 1):
+        for name, load in loads.items():
+            began = time.perf_counter()
+            load(position)
+            if position:
+                times[name].append(time.perf_counter() - began)
+    return times
+
+
+def _ratio(slow: Sequence[float], fast: Sequence[float]) -> tuple[float, float, float]:
+    """Ratio of the medians, and the 95 % interval of it over rounds drawn anew (bootstrap of pairs)."""
+    pairs = np.array([slow, fast])  # (2, rounds)
+    rng = np.random.default_rng(0)
+    drawn = pairs[:, rng.integers(0, pairs.shape[1], (1000, pairs.shape[1]))]  # (2, 1000, rounds)
+    medians = np.median(drawn, axis=2)
+    low, high = np.quantile(medians[0] / medians[1], [0.025, 0.975])
+    centre = np.median(pairs, axis=1)
+    return float(centre[0] / centre[1]), float(low), float(high)

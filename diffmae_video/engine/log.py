@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+import psutil
 from tqdm import tqdm
 
 from diffmae_video.engine.distributed import World
@@ -184,6 +185,11 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """The lines of a metrics file, oldest first; a last line that is cut short is left out."""
     lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def process_seconds() -> float:
+    """Seconds since this process was started."""
+    return time.time() - psutil.Process().create_time()
 
 
 def clock(seconds: float) -> str:

@@ -27,7 +27,7 @@ from diffmae_video.engine.errors import Interrupted, TrainingStopped
 from diffmae_video.engine.guard import SPIKE_WINDOW, BadSteps, SpikeAlarm
 from diffmae_video.engine.identity import check_same_run
 from diffmae_video.engine.keeper import Keeper
-from diffmae_video.engine.log import MetricsLog, Progress
+from diffmae_video.engine.log import MetricsLog, Progress, process_seconds
 from diffmae_video.engine.optim import set_lr
 from diffmae_video.engine.plan import Plan
 from diffmae_video.engine.signals import StopFlag
@@ -88,6 +88,7 @@ class Training:
         self.metrics = MetricsLog(folder, world=world, resume_step=self.step, wandb=wandb)
         self.spikes = SpikeAlarm(self.metrics.last("loss", SPIKE_WINDOW))
         self._saved_at = time.monotonic()
+        self._save_seconds = 0.0
         self._sums: dict[str, torch.Tensor] = {}
 
     @property
@@ -118,6 +119,7 @@ class Training:
         tracing = trace_steps(self.folder / "profile", steps=traced, device=world.device)
         with contextlib.closing(progress), tracing as trace:
             self._started = time.perf_counter()
+            first = self.step + 1
             for batch in device_prefetch(loader, world.device):
                 self._data_seconds = time.perf_counter() - self._started
                 self._seed_step()
@@ -125,6 +127,8 @@ class Training:
                 self.broken.add(batch["broken"])
                 yield batch
                 progress.update(self.step, self._summary)
+                if self.step == first:
+                    progress.note(f"{plan.stage}: step {first} done {process_seconds():.1f} s after the command")
                 if warning := self.spikes.check(self.last_loss):
                     progress.note(f"{plan.stage}, step {self.step}: {warning}")
                 self._between_steps()
@@ -170,9 +174,11 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint of the present step."""
+        began = time.perf_counter()
         self.metrics.sync()
         self.keeper.save(self.step, self._facts(), self.state)
         self._saved_at = time.monotonic()
+        self._save_seconds = time.perf_counter() - began
 
     def offer_best(self, score: float) -> None:
         """Keep the present state as the best one if ``score`` is above all before it."""
@@ -247,10 +253,12 @@ class Training:
             "videos_per_second": rate,
             "data_seconds": self._data_seconds,
             "step_seconds": seconds,
+            "save_seconds": self._save_seconds,
             "mfu": self.speed.utilization(rate),
             "memory_gb": _memory_gb(self.world.device),
         }
         self.metrics.write(self.step, line)
+        self._save_seconds = 0.0
         broken = f" broken {self.broken.count}" if self.broken.count else ""
         self._summary = f"loss {loss:.4f} lr {lr:.1e} {rate:.0f} videos/s{broken}"
         self.status.update(stage=self.plan.stage, step=self.step + 1, num_steps=self.plan.num_steps, loss=loss)

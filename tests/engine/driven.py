@@ -22,7 +22,7 @@ from diffmae_video.engine.log import read_metrics
 from diffmae_video.engine.training import Training
 
 # What measures time or memory differs from run to run, and is left out of comparisons.
-MEASURED = {"videos_per_second", "clips_per_second", "data_seconds", "step_seconds", "memory_gb", "mfu"}
+MEASURED = {"videos_per_second", "data_seconds", "step_seconds", "save_seconds", "memory_gb", "mfu"}
 
 
 def arguments(recipe: Path, *overrides: str) -> list[str]:

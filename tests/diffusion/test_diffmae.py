@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffmae_video.diffusion import DiffMAE, Draw, Schedule
 from diffmae_video.diffusion.process import TARGETS
@@ -242,6 +243,30 @@ def test_a_strict_state_dict_round_trip_gives_the_same_loss(kind):
     assert not torch.equal(one(video(2), drawn).loss, other(video(2), drawn).loss)
     other.load_state_dict(one.state_dict())
     assert torch.equal(one(video(2), drawn).loss, other(video(2), drawn).loss)
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+@pytest.mark.parametrize("mask_kind", ["tube", "random", "frame", "block"])
+def test_nothing_in_a_step_waits_for_the_device(kind, mask_kind):
+    """No operation of draw, forward or backward brings a value to Python or makes a shape depend on values."""
+    waits = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique_dim", "_unique2"}
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            assert func.overloadpacket.__name__ not in waits, func
+            return func(*args, **(kwargs or {}))
+
+    model = tiny_model(kind, pixels="normalized", target="v", predict_fraction=0.5)
+    clips, made = video(2), [generator(i) for i in range(2)]
+    with Watch():
+        model(clips, model.draw(made, mask_kind=mask_kind, mask_ratio=0.5)).loss.backward()
+    with Watch(), pytest.raises(AssertionError, match="_local_scalar_dense"):
+        clips.sum().item()  # the watch works
+
+
+def test_tokens_and_tables_are_not_decayed():
+    model = tiny_model("cross", objective="mae", encoder={"class_token": True, "positions": "learned"})
+    assert model.no_weight_decay() == {"objective.mask_token", "encoder.positions.table", "encoder.class_token"}
 
 
 def test_schedule_tables_are_not_in_the_checkpoint():

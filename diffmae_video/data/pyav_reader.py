@@ -21,7 +21,7 @@ from diffmae_video.data.packets import PacketSource, PacketTable
 from diffmae_video.data.rgb import RgbConverter
 
 # Codecs whose decoder can leave out a picture that no other refers to, with bit-identical results for all the
-# others: shown for x264 streams by tests/data/test_skipping.py. HEVC's sub-layer non-reference pictures may be
+# others: shown for x264 streams by tests/data/test_exact_frames.py. HEVC's sub-layer non-reference pictures may be
 # referred to from higher temporal layers, and the others have no such mark.
 _SKIPPABLE = ("h264",)
 
@@ -174,5 +174,7 @@ class PyavReader:
         except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
             if isinstance(error, DecodeError):
                 raise
+            if isinstance(error, av.error.ExitError):  # FFmpeg's own clock, which stops a read that doesn't end
+                raise DecodeError(self._path, "timed out") from error
             detail = getattr(error, "strerror", None) or type(error).__name__
             raise DecodeError(self._path, f"{what} ({detail})") from error

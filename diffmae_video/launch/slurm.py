@@ -150,7 +150,14 @@ class TrainingJob:
         return self.run(self.recipe)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """submitit's protocol for a signal before the engine runs: nothing to save, the same job again."""
+        """submitit's protocol for a signal before the engine runs: nothing to save, the same job again.
+
+        Raises:
+            RequeueLimitError: not again; it ends :meth:`__call__`, in which the signal came.
+        """
+        place = find_place(self.output_dir)
+        if place.restart >= self.max_requeues:
+            raise RequeueLimitError(self._limit_message(place))
         return submitit.helpers.DelayedSubmission(self)
 
     def _leave_unfinished(self, place: Place) -> None:

@@ -29,7 +29,7 @@ from diffmae_video.launch.slurm import TrainingJob
 from diffmae_video.launch.snapshot import take_snapshot
 from diffmae_video.launch.table import is_finished, latest_jobs, read_rows
 from diffmae_video.recipe import Recipe, dump_recipe
-from diffmae_video.recipe.schema import SlurmRecipe
+from diffmae_video.recipe.schema import STAGES, SlurmRecipe
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,9 @@ def plan_phases(points: Sequence[Point], *, split_stages: bool) -> list[Phase]:
     """
     if not split_stages:
         return [Phase("run", tuple(point.recipe for point in points))]
+    unknown = sorted(set(points[0].recipe.slurm.stages) - set(STAGES))
+    if unknown:
+        raise ValueError(f"slurm.stages.{unknown[0]}: no such stage; there are {', '.join(STAGES)}")
     stages = {tuple(point.recipe.stages) for point in points}
     if len(stages) > 1:
         raise ValueError("--split-stages: the points differ in their stages; submit them apart")
@@ -217,7 +220,9 @@ def _dependency(jobs: Sequence[str]) -> str:
 def _make_executor(phase: Phase, *, folder: Path, code: Path, max_parallel: int, after: str) -> submitit.SlurmExecutor:
     slurm, folder = phase.slurm, record_folder(folder)
     executor = _Executor(folder, max_num_timeout=slurm.max_requeues)
-    extra: dict[str, str | bool] = {"requeue": True, **slurm.extra}
+    # "true" is how a YAML file says that an option without a value is given.
+    own = {name: True if value == "true" else value for name, value in slurm.extra.items()}
+    extra: dict[str, str | bool] = {"requeue": True, **own}
     if after:
         extra |= {"dependency": after, "kill-on-invalid-dep": "yes"}
     python = shlex.quote(sys.executable)

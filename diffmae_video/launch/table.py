@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import os
 import time
@@ -51,7 +52,13 @@ def find_runs(folder: str | Path) -> list[Path]:
     records = [path for path in (folder, *sorted(folder.glob("*/"))) if (path / "slurm" / "jobs.jsonl").exists()]
     if not records:
         raise ValueError(f"{folder}: no run that tools/submit.py submitted is here; give a sweep's or a run's folder")
-    return sorted(records, key=lambda path: read_submissions(path)[0].submitted)
+    return sorted(records, key=_place_in_order)
+
+
+def _place_in_order(run: Path) -> tuple[str, list[int]]:
+    """When a run was first submitted, and its number in the array."""
+    first = read_submissions(run)[0]
+    return first.submitted, [int(number) for number in first.job.split("_")]
 
 
 def read_rows(runs: Sequence[Path]) -> list[Row]:
@@ -149,11 +156,11 @@ def _top1(run: Path) -> float | None:
 
 
 def _seconds_used(run: Path, told: dict[str, Any] | None, *, running: bool) -> float:
-    """Wall time of all attempts; one that was cut off counts to its last word."""
+    """Wall time of all attempts; the last counts to its last word if it was cut off, an earlier one nothing."""
     attempts = read_attempts(run)
     last_word = datetime.fromisoformat(told["updated"]).timestamp() if told else 0.0
     total = 0.0
-    for attempt, following in zip(attempts, [*attempts[1:], None], strict=True):
+    for attempt, following in itertools.zip_longest(attempts, attempts[1:]):
         end = attempt.ended
         if end is None and following is None:
             end = time.time() if running else last_word

@@ -19,6 +19,7 @@ from diffmae_video.launch.cli import submit_main, sweep_main
 from diffmae_video.launch.cluster import job_fields
 
 ROOT = Path(__file__).resolve().parents[2]
+OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}
 CPU = ["slurm.gpus_per_node=0", "slurm.cpus_per_task=1"]
 # 201 steps of 4 videos; the checkpoints lie far apart, so that a resume has steps to do again.
 LONG = [*CPU, "slurm.nodes=2", "slurm.hours=1", "stages=[pretrain]"]
@@ -79,23 +80,36 @@ def state(job: str) -> str:
 
 def wait_for_end(job: str, *, seconds: float) -> str:
     """Wait until a job, or all tasks of an array, have ended; the state of the (last) one."""
-    over = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}
-    wait_until(lambda: state(job) in over, f"job {job} is {state(job)}", seconds=seconds)
+    wait_until(lambda: state(job) in OVER, f"job {job} is {state(job)}", seconds=seconds)
     return state(job)
 
 
 def hurry(cluster: Cluster, job: str) -> None:
     """Start a requeued job now: SLURM holds it back for two minutes."""
     wait_until(lambda: state(job) == "PENDING", f"job {job} isn't requeued", seconds=60)
-
     deadline = time.monotonic() + 60
     while state(job) != "RUNNING":
         assert time.monotonic() < deadline, f"job {job} doesn't start"
-        with contextlib.suppress(ClusterError):  # it may have started meanwhile
-            cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
-        # Each update makes the scheduler look at the job anew, so not too often.
-        with contextlib.suppress(AssertionError):
-            wait_until(lambda: state(job) == "RUNNING", "", seconds=3)
+        start_now(cluster, job)
+
+
+def finish(cluster: Cluster, job: str, *, seconds: float) -> str:
+    """Wait for a job's end, without its pauses after requeues; its last state."""
+    deadline = time.monotonic() + seconds
+    while state(job) not in OVER:
+        assert time.monotonic() < deadline, f"job {job} is {state(job)} after {seconds:g} s"
+        if state(job) == "PENDING":
+            start_now(cluster, job)
+        time.sleep(0.2)
+    return state(job)
+
+
+def start_now(cluster: Cluster, job: str) -> None:
+    """Take away a pending job's pause, and give the scheduler time: each update makes it look anew."""
+    with contextlib.suppress(ClusterError):  # it may have started meanwhile
+        cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: state(job) == "RUNNING", "", seconds=3)
 
 
 def steps(run: Path, stage: str = "pretrain") -> int:

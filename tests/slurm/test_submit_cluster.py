@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import shutil
 import subprocess
 import sys
@@ -15,36 +13,6 @@ from moves import CPU, ROOT, environment, job_in, read_lines, state, submit, swe
 
 pytestmark = pytest.mark.slurm
 SHORT = [*CPU, "stages=[pretrain]", "pretrain.epochs=2"]
-
-
-def test_a_two_by_two_sweep_of_two_rank_jobs_to_its_table(cluster: Cluster, tiny_recipe: Path, tmp_path: Path) -> None:
-    """Four array tasks, two of them at a time on the same node: their ranks must not meet."""
-    run = tmp_path / "run"
-    small = [*CPU, "slurm.tasks_per_node=2", "pretrain.epochs=2", "finetune.epochs=2", "slurm.extra.nodelist=n1"]
-    axes = ["--sweep", "pretrain.lr=1e-3,1e-2", "mask.ratio=0.5,0.75", "--max-parallel", "2"]
-    told = submit("--cfg", tiny_recipe, *small, *axes)
-    job = job_in(told)
-    wait_until(lambda: cluster.run("squeue", "-h", "-t", "RUNNING").count("\n") == 2, "not two at a time", seconds=30)
-    assert "running" in sweep(run)
-    assert submit("--cfg", tiny_recipe, *small, *axes).count("not submitted again") == 4
-    wait_until(lambda: not cluster.run("squeue", "-h"), f"job {job} isn't over", seconds=240)
-    table = sweep(run, "--csv", tmp_path / "table.csv", "--plot", tmp_path / "plot.png")
-    rows = list(csv.DictReader((tmp_path / "table.csv").open()))
-    assert [(row["pretrain.lr"], row["mask.ratio"]) for row in rows] == [
-        (lr, ratio) for lr in ("0.001", "0.01") for ratio in ("0.5", "0.75")
-    ]
-    for row in rows:
-        folder = run / f"pretrain.lr={row['pretrain.lr']},mask.ratio={row['mask.ratio']}"
-        assert row["state"] == "finished"
-        assert float(row["top1"]) == json.loads((folder / "test" / "result.json").read_text())["model"]["top1"]
-        assert float(row["loss"]) == read_lines(folder / "finetune" / "metrics.jsonl")[-1]["loss"]
-        assert float(row["seconds"]) > 0
-    assert len({row["loss"] for row in rows}) == 4
-    assert table.count("finished") == 4
-    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
-    assert submit("--cfg", tiny_recipe, *small, *axes).count("finished; not submitted again") == 4
-    changed = submit("--cfg", tiny_recipe, *small, "pretrain.batch_size=2", *axes, expect=2)
-    assert "pretrain.batch_size=4, this one has 2" in changed
 
 
 def test_a_failing_array_task_leaves_the_others_and_can_be_resubmitted(

@@ -1,0 +1,144 @@
+"""What submit.py asks of SLURM, shown by --dry-run; the rest is tried on a real cluster in tests/slurm."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from diffmae_video.launch.cli import submit_main
+from diffmae_video.launch.slurm import find_place, is_peer_loss, rendezvous_port
+
+
+@pytest.fixture
+def cfg(tmp_path: Path) -> str:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"output_dir: {tmp_path}/runs\nslurm: {{nodes: 8, partition: train, hours: 72, mem_gb: 500}}\n")
+    return str(path)
+
+
+def options(script: str) -> dict[str, str]:
+    return dict(re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", script, re.MULTILINE))
+
+
+def test_a_dry_run_shows_the_script_and_leaves_nothing(
+    cfg: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no SLURM is needed for it
+    extra = ["slurm.account=vision", "slurm.qos=long", "slurm.extra.constraint=a100", "--dry-run"]
+    assert submit_main(["--cfg", cfg, *extra]) == 0
+    script = capsys.readouterr().out
+    asked = options(script)
+    assert asked.pop("output").startswith(f"{tmp_path}/runs/slurm/")
+    assert asked.pop("error").startswith(f"{tmp_path}/runs/slurm/")
+    assert asked == {
+        "job-name": "runs-run",
+        "nodes": "8",
+        "ntasks-per-node": "8",
+        "gpus-per-node": "8",
+        "cpus-per-task": "10",
+        "mem": "500GB",
+        "partition": "train",
+        "account": "vision",
+        "qos": "long",
+        "constraint": "a100",
+        "time": "4320",
+        "signal": "USR2@120",
+        "open-mode": "append",
+        "requeue": "",
+    }
+    assert "srun" in script
+    assert "--kill-on-bad-exit=1" in script
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_of_a_sweep_and_of_a_chain(cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit_main(["--cfg", cfg, "--dry-run", "--max-parallel", "2", "--sweep", "seed=0,1,2"]) == 0
+    assert options(capsys.readouterr().out)["array"] == "0-2%2"
+    stages = ["slurm.stages.test.nodes=1", "slurm.stages.test.hours=2", "--split-stages"]
+    assert submit_main(["--cfg", cfg, "--dry-run", *stages]) == 0
+    scripts = capsys.readouterr().out.split("#!/bin/bash")[1:]
+    asked = [options(script) for script in scripts]
+    assert [(a["job-name"], a["nodes"], a["time"]) for a in asked] == [
+        ("runs-pretrain", "8", "4320"),
+        ("runs-finetune", "8", "4320"),
+        ("runs-test", "1", "120"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--sweep", "seed=0,1", "--sweep-file", "x.yaml"], "--sweep and --sweep-file: give one of them"),
+        (["--max-parallel", "-1"], "--max-parallel -1: must be at least 1"),
+        (["--sweep", "stages=[pretrain],[finetune]", "--split-stages"], "the points differ in their stages"),
+        (["slurm.stages.tset.nodes=1", "--split-stages"], "slurm.stages.tset: no such stage"),
+    ],
+)
+def test_bad_arguments(cfg: str, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit_main(["--cfg", cfg, "--dry-run", *arguments]) == 2
+    told = capsys.readouterr().err
+    assert words in told
+    assert told.count("\n") == 1
+
+
+def test_no_sbatch(
+    cfg: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert submit_main(["--cfg", cfg]) == 2
+    assert capsys.readouterr().err == (
+        "error: no sbatch on this machine: run this on a cluster's login node, or add --local\n"
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_task_finds_its_place_by_slurms_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Task 5 of 16 on the second of two nodes, in an array, after one restart."""
+    variables = {
+        "SUBMITIT_EXECUTOR": "slurm",
+        "SLURM_JOB_ID": "4711",
+        "SLURM_ARRAY_JOB_ID": "4700",
+        "SLURM_ARRAY_TASK_ID": "3",
+        "SLURM_NTASKS": "16",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_NODEID": "1",
+        "SLURM_PROCID": "13",
+        "SLURM_LOCALID": "5",
+        "SLURM_RESTART_COUNT": "1",
+        "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    place = find_place(tmp_path)
+    assert (place.job, place.restart) == ("4700_3", 1)
+    assert place.variables() == {
+        "RANK": "13",
+        "LOCAL_RANK": "5",
+        "WORLD_SIZE": "16",
+        "MASTER_ADDR": "10.0.0.7",
+        "MASTER_PORT": str(12000 + 4711),
+    }
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "1")
+    assert find_place(tmp_path).address == "127.0.0.1"
+
+
+def test_jobs_on_one_node_have_different_ports() -> None:
+    ports = [rendezvous_port(str(job)) for job in range(123_000, 124_000)]
+    assert len(set(ports)) == 1000
+    assert all(12000 <= port < 32000 for port in ports)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_loss"),
+    [
+        (RuntimeError("[pair.cc:545] Read error [127.0.0.1]:44246: Connection reset by peer."), True),
+        (RuntimeError("[enforce fail at pair.cc] Connection closed by peer [10.0.0.2]:1"), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("Connection reset by peer"), False),
+    ],
+)
+def test_which_errors_tell_of_another_ranks_death(error: Exception, is_loss: bool) -> None:
+    assert is_peer_loss(error) == is_loss

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffmae_video.diffusion.diffmae import DiffMAE, cube_stats
-from diffmae_video.diffusion.objective import DiffusionObjective
+from diffmae_video.diffusion.objective import MaskedObjective
 from diffmae_video.diffusion.sampler import Step, check_sampler, sample
 from diffmae_video.model.masking import Mask
 from diffmae_video.model.patches import put, take, unpatchify
@@ -67,36 +67,35 @@ def inpaint(
     hidden = HiddenPixels(take(cubes, mask.masked) if oracle_stats else None, limits, like=cubes)
     latents = model.encode(cubes, mask)
     noise_shape = (*mask.masked.shape, cubes.shape[-1])
-    x_t = torch.randn(noise_shape, generator=generator, device=video.device, dtype=video.dtype)  # (B, M, P)
+    noise = torch.randn(noise_shape, generator=generator, device=video.device, dtype=video.dtype)  # (B, M, P)
 
     def predict_x0(x_t: Tensor, t: int) -> Tensor:
-        level = torch.full((len(x_t),), t, device=x_t.device)
-        return hidden.clip(_predict_x0(model, latents, mask, x_t, level, t))
-
-    steps: list[Step] = []
-    if isinstance(model.objective, DiffusionObjective):
-        filled = sample(
-            predict_x0,
-            x_t,
-            schedule=model.objective.schedule,
-            num_steps=num_steps,
-            sampler=sampler,
-            eta=eta,
-            generator=generator,
-            trajectory=steps if trajectory is not None else None,
-        )
-    else:
-        filled = predict_x0(x_t, 0)
-        steps.append(Step(0, x_t, filled))
+        tokens = model.objective.noisy_tokens(x_t, torch.full((len(x_t),), t, device=x_t.device))
+        output = model.decode(latents, tokens, mask, mask.masked).to(x_t.dtype)
+        return hidden.clip(model.objective.x0(output, x_t, t))
 
     def paste(filled: Tensor) -> Tensor:
-        joined = put(cubes, mask.masked, hidden.to_pixels(filled))
-        encoder = model.encoder
-        return unpatchify(joined, encoder.grid, tubelet=encoder.tubelet, patch_size=encoder.patch_size)
+        return _join(model, put(cubes, mask.masked, hidden.to_pixels(filled)))
 
+    steps: list[Step] = []
+    filled = sample(
+        predict_x0,
+        noise,
+        schedule=model.objective.schedule,
+        num_steps=num_steps,
+        sampler=sampler,
+        eta=eta,
+        generator=generator,
+        trajectory=None if trajectory is None else steps,
+    )
     if trajectory is not None:
         trajectory.extend(Step(step.t, paste(step.x_t), paste(step.x0)) for step in steps)
     return paste(filled)
+
+
+def _join(model: DiffMAE, cubes: Tensor) -> Tensor:
+    encoder = model.encoder
+    return unpatchify(cubes, encoder.grid, tubelet=encoder.tubelet, patch_size=encoder.patch_size)
 
 
 class HiddenPixels:
@@ -127,15 +126,6 @@ class HiddenPixels:
         return pixels if self.stats is None else (pixels - self.stats[0]) / self.stats[1]
 
 
-def _predict_x0(model: DiffMAE, latents: list[Tensor], mask: Mask, x_t: Tensor, level: Tensor, t: int) -> Tensor:
-    if isinstance(model.objective, DiffusionObjective):
-        tokens = model.objective.noisy_tokens(x_t, level)
-        output = model.decode(latents, tokens, mask, mask.masked).to(x_t.dtype)
-        return model.objective.x0(output, x_t, t)
-    tokens = model.objective.tokens(x_t, t=level, noise=x_t)
-    return model.decode(latents, tokens, mask, mask.masked).to(x_t.dtype)
-
-
 def _check_model(model: DiffMAE, *, num_steps: int, oracle_stats: bool) -> None:
     if model.pixels == "normalized" and not oracle_stats:
         raise ValueError(
@@ -144,5 +134,5 @@ def _check_model(model: DiffMAE, *, num_steps: int, oracle_stats: bool) -> None:
         )
     if model.pixels == "raw" and oracle_stats:
         raise ValueError("oracle_stats is for models of normalised pixels; this one predicts raw pixels: drop it")
-    if not isinstance(model.objective, DiffusionObjective) and num_steps != 1:
+    if isinstance(model.objective, MaskedObjective) and num_steps != 1:
         raise ValueError(f"a mae model predicts in one step; num_steps ({num_steps}) must be 1")

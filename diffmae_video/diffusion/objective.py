@@ -98,18 +98,29 @@ class MaskedObjective(nn.Module):
 
     def __init__(self, *, width: int) -> None:
         super().__init__()
+        self.schedule = Schedule(num_steps=1)  # a sampler's single step goes from this level straight to x0
         self.mask_token = nn.Parameter(torch.empty(1, 1, width))
         nn.init.normal_(self.mask_token, std=0.02)
 
     def tokens(self, x0: Tensor, *, t: Tensor, noise: Tensor) -> Tensor:
         """The mask token for each cube of x0 (B, K, P), whose values aren't read: (B, K, E)."""
-        del t, noise  # the one level, and no values: there is nothing to add
-        return self.mask_token.expand(x0.shape[0], x0.shape[1], -1)
+        del noise  # no values: there is nothing to add
+        return self.noisy_tokens(x0, t)
+
+    def noisy_tokens(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The mask token for each cube of x_t (B, K, P), of which only the number is read: (B, K, E)."""
+        del t  # the one level
+        return self.mask_token.expand(x_t.shape[0], x_t.shape[1], -1)
 
     def target(self, x0: Tensor, *, t: Tensor, noise: Tensor) -> Tensor:
         """x0 itself."""
         del t, noise
         return x0
+
+    def x0(self, output: Tensor, x_t: Tensor, t: int) -> Tensor:
+        """The decoder's answer itself."""
+        del x_t, t
+        return output
 
 
 def _init_small(module: nn.Module) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from diffmae_video.diffusion import DiffMAE, Draw, FeatureTarget, Schedule, Teacher
-from diffmae_video.model import CrossDecoder, CrossSelfDecoder, JointDecoder, SpacetimeViT
+from diffmae_video.model import CrossDecoder, CrossSelfDecoder, JointDecoder, Mask, SpacetimeViT
 from diffmae_video.seeding import generator
 
 DECODERS = {"joint": JointDecoder, "cross_self": CrossSelfDecoder, "cross": CrossDecoder}
@@ -69,3 +69,10 @@ def draw(model: DiffMAE, batch: int, *, kind: str = "random", ratio: float = 0.7
 
 def to_double(drawn: Draw) -> Draw:
     return Draw(mask=drawn.mask, predicted=drawn.predicted, t=drawn.t, noise=drawn.noise.double())
+
+
+def part(drawn: Draw, b: int) -> Draw:
+    """The draw of clip b alone."""
+    one = slice(b, b + 1)
+    mask = Mask(drawn.mask.visible[one], drawn.mask.masked[one])
+    return Draw(mask=mask, predicted=drawn.predicted[one], t=drawn.t[one], noise=drawn.noise[one])

@@ -63,6 +63,7 @@ def inpaint(
     """
     check_sampler(sampler, eta=eta)
     _check_model(model, num_steps=num_steps, oracle_stats=oracle_stats)
+    _check_mask(mask, batch=len(video), num_cubes=model.encoder.num_cubes)
     cubes = model.encoder.patchify(video)  # (B, N, P)
     hidden = HiddenPixels(take(cubes, mask.masked) if oracle_stats else None, limits, like=cubes)
     latents = model.encode(cubes, mask)
@@ -124,6 +125,15 @@ class HiddenPixels:
             return x0
         pixels = self.to_pixels(x0).clamp(*self.range)
         return pixels if self.stats is None else (pixels - self.stats[0]) / self.stats[1]
+
+
+def _check_mask(mask: Mask, *, batch: int, num_cubes: int) -> None:
+    shape = (len(mask.visible), mask.visible.shape[1] + mask.masked.shape[1])
+    if shape != (batch, num_cubes):
+        raise ValueError(
+            f"a mask of (clips, cubes) = {shape} doesn't fit {batch} clips of {num_cubes} cubes;"
+            f" make one for each clip, on the model's grid"
+        )
 
 
 def _check_model(model: DiffMAE, *, num_steps: int, oracle_stats: bool) -> None:

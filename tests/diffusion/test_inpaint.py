@@ -144,6 +144,15 @@ def test_oracle_stats_give_a_perfect_normalised_prediction_its_pixels():
     torch.testing.assert_close(narrow[where], clips.clamp(-0.5, 0.5)[where])
 
 
+def test_masks_of_another_grid_or_batch_are_refused():
+    model = tiny_model("cross")
+    with pytest.raises(ValueError, match=r"\(clips, cubes\) = \(1, 24\) doesn't fit 2 clips of 24 cubes"):
+        inpaint(model, video(2), mask_for(model, batch=1), num_steps=2, generator=made())
+    other = draw_masks("random", (2, 2, 2), ratio=0.5, generators=[generator(i) for i in range(2)])
+    with pytest.raises(ValueError, match=r"= \(2, 8\) doesn't fit 2 clips of 24 cubes"):
+        inpaint(model, video(2), other, num_steps=2, generator=made())
+
+
 @pytest.mark.parametrize(
     ("model", "options", "words"),
     [

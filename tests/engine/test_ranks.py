@@ -73,9 +73,10 @@ def test_accumulation_equals_a_larger_batch(
 ) -> None:
     parts = ("pretrain.accumulation=4", "finetune.accumulation=2")
     command = arguments(tiny_recipe, f"output_dir={tmp_path / 'run'}", *EXACT, *parts)
-    assert run_ranks(drive, 1, tmp_path, command) == [0], logs_of(tmp_path)
+    assert run_ranks(drive, 1, tmp_path, [*command, "--profile", "1"]) == [0], logs_of(tmp_path)
     for stage in ("pretrain", "finetune"):
         assert_close(tmp_path / "run", one_rank, stage, atol=2e-4)
+        assert (tmp_path / "run" / stage / "profile" / "trace.json.gz").stat().st_size > 1000
 
 
 def samples_of(folder: Path, stage: str) -> dict[int, list[tuple[int, int]]]:

@@ -10,10 +10,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+import torch
 from driven import arguments, assert_same_bits, drive, drive_and_stop, drive_slowly
 
 from diffmae_video.engine import cli
 from diffmae_video.engine.checkpoint import CheckpointFolder, load_checkpoint, save_checkpoint
+from diffmae_video.engine.status import read_status
+from diffmae_video.engine.training import Training
 
 RunRanks = Callable[..., list[int | None]]
 
@@ -92,6 +95,19 @@ def test_a_second_run_on_the_same_folder(
     finally:
         first.kill()
         first.join()
+
+
+def test_out_of_memory(
+    tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*rest: object, **more: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nA long tale follows.")
+
+    monkeypatch.setattr(Training, "backward", exhausted)
+    assert cli.main(arguments(tiny_recipe, f"output_dir={tmp_path / 'run'}")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: pretrain: out of memory on cpu; same result: a larger pretrain.accumulation")
+    assert "out of memory" in read_status(tmp_path / "run")["reason"]
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ SCHEDULES = ("linear", "cosine")
 
 MAX_BETA = 0.999  # Nichol & Dhariwal's cap: alpha_bar never reaches zero, so eps and v can always be turned to x0
 
+MIN_ALPHA_BAR = 1e-300  # where float64 would soon call two levels equal, and a step divide zero by zero
+
 
 def linear_betas(num_steps: int) -> Tensor:
     """Ho et al. 2020: from 1e-4 to 0.02 over 1000 steps; for S steps scaled by 1000 / S, to end as noisy (ours)."""
@@ -42,7 +44,7 @@ class Schedule:
         alpha_bar: (S,) float64, strictly falling.
 
     Raises:
-        ValueError: for an unknown kind, fewer than one step, or a rho that isn't positive.
+        ValueError: for an unknown kind, fewer than one step, or a rho that isn't positive or is too small for float64.
     """
 
     def __init__(self, kind: str = "linear", *, num_steps: int = 1000, rho: float = 1.0) -> None:
@@ -56,6 +58,8 @@ class Schedule:
         self.num_steps = num_steps
         self.betas = betas**rho
         self.alpha_bar = torch.cumprod(1 - self.betas, dim=0)
+        if self.alpha_bar[-1] < MIN_ALPHA_BAR:
+            raise ValueError(f"rho ({rho}) leaves nothing of x0 long before the last step; use a larger one, 0.5 to 1")
 
     def levels(self) -> Tensor:
         """(S, 2) float64: the factors of x0 and of the noise, sqrt(alpha_bar) and sqrt(1 - alpha_bar)."""

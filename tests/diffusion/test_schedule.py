@@ -57,6 +57,7 @@ def test_the_level_after_the_last_step_is_clean():
         ({"kind": "sqrt"}, "'sqrt' is not one of linear, cosine"),
         ({"num_steps": 0}, r"num_steps \(0\)"),
         ({"rho": 0.0}, r"rho \(0.0\) must be positive"),
+        ({"rho": 0.05}, r"rho \(0.05\) leaves nothing of x0"),
     ],
 )
 def test_bad_options_are_refused(options, words):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
-import sys
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -15,6 +13,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+
+from tests.processes import free_port, rank_main
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 
@@ -32,11 +32,11 @@ def start_ranks(processes: ForkServerContext) -> Callable[..., list[BaseProcess]
     """``start_ranks(function, size, log_folder, *arguments)``: one process a rank, output in rank-N.log."""
 
     def start(function: Callable[..., Any], size: int, log_folder: Path, *arguments: Any) -> list[BaseProcess]:
-        port = _free_port()
+        port = free_port()
         log_folder.mkdir(parents=True, exist_ok=True)
         ranks = [
             processes.Process(
-                target=_rank_main, args=(function, rank, size, port, log_folder / f"rank-{rank}.log", arguments)
+                target=rank_main, args=(function, rank, size, port, log_folder / f"rank-{rank}.log", arguments)
             )
             for rank in range(size)
         ]
@@ -130,36 +130,3 @@ def write_video(path: Path, *, speed: int, seed: int) -> None:
             image[:, (start + speed * i + np.arange(8)) % 48] = 255
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
-
-
-def _rank_main(
-    function: Callable[..., Any], rank: int, size: int, port: int, log: Path, arguments: tuple[Any, ...]
-) -> None:
-    """Body of a rank's process: torchrun's variables, output to a file, errors to sys.excepthook."""
-    import torch
-
-    torch.set_num_threads(1)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-    places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in places.items()}, MASTER_ADDR="127.0.0.1")
-    code = 1
-    try:
-        code = function(*arguments) or 0
-    except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else 1
-    except BaseException:
-        # multiprocessing would print the traceback itself; a program's main module calls the hook.
-        sys.excepthook(*sys.exc_info())
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

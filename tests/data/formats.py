@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import SOURCE, ffmpeg, make_video
+from tests.data.helpers import SOURCE, ffmpeg, make_video
 
 X264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
 X265 = ("-c:v", "libx265", "-x265-params", "log-level=none:pools=1:frame-threads=1")

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import SOURCE, ffmpeg, make_video
-from formats import VP9, X264
+from tests.data.formats import VP9, X264
+from tests.data.helpers import SOURCE, ffmpeg, make_video
 
 Maker = Callable[[Path], None]
 

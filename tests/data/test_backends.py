@@ -7,9 +7,9 @@ from pathlib import Path
 import formats
 import numpy as np
 import pytest
-from conftest import reference_frames
 
 from diffmae_video.data import DecodeError, open_video
+from tests.data.helpers import reference_frames
 
 # What decord 0.6 (FFmpeg 4.1) and TorchCodec 0.17 get wrong. A release that mends one of these fails a test here, and
 # then the table and the reason for `auto` are due for another look.

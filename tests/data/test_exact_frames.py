@@ -8,9 +8,9 @@ from pathlib import Path
 import formats
 import numpy as np
 import pytest
-from conftest import reference_frames
 
 from diffmae_video.data import DecodeError, open_video
+from tests.data.helpers import reference_frames
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from pathlib import Path
 import hostile
 import numpy as np
 import pytest
-from conftest import reference_frames
 
 from diffmae_video.data import DecodeError, TestViews, TrainClips, VideoList, open_video, test_loader, train_loader
+from tests.data.helpers import reference_frames
 
 SHAPE = {"num_frames": 4, "stride_frames": 2, "fps": 30.0, "crop_size": 16, "timeout_seconds": 20.0}
 

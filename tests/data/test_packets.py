@@ -7,9 +7,9 @@ from pathlib import Path
 import formats
 import numpy as np
 import pytest
-from conftest import reference_frames
 
 from diffmae_video.data import open_video, packets
+from tests.data.helpers import reference_frames
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import make_video, run_script
 
 from diffmae_video.data import TrainClips, VideoList, read_videos
+from tests.data.helpers import make_video, run_script
 
 
 def touch(root: Path, *names: str) -> Path:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Ran, make_video, run_script
 
 from diffmae_video.data import VideoList, open_video, read_videos, scan
+from tests.data.helpers import Ran, make_video, run_script
 
 VideoMaker = Callable[..., Path]
 

@@ -220,8 +220,8 @@ def _dependency(jobs: Sequence[str]) -> str:
 def _make_executor(phase: Phase, *, folder: Path, code: Path, max_parallel: int, after: str) -> submitit.SlurmExecutor:
     slurm, folder = phase.slurm, record_folder(folder)
     executor = _Executor(folder, max_num_timeout=slurm.max_requeues)
-    # "true" is how a YAML file says that an option without a value is given.
-    own = {name: True if value == "true" else value for name, value in slurm.extra.items()}
+    # true (which the recipe keeps as text) stands for an option without a value.
+    own = {name: True if value.lower() == "true" else value for name, value in slurm.extra.items()}
     extra: dict[str, str | bool] = {"requeue": True, **own}
     if after:
         extra |= {"dependency": after, "kill-on-invalid-dep": "yes"}

@@ -26,7 +26,13 @@ def test_a_dry_run_shows_the_script_and_leaves_nothing(
     cfg: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))  # no SLURM is needed for it
-    extra = ["slurm.account=vision", "slurm.qos=long", "slurm.extra.constraint=a100", "--dry-run"]
+    extra = [
+        "slurm.account=vision",
+        "slurm.qos=long",
+        "slurm.extra.constraint=a100",
+        "slurm.extra.hold=true",
+        "--dry-run",
+    ]
     assert submit_main(["--cfg", cfg, *extra]) == 0
     script = capsys.readouterr().out
     asked = options(script)
@@ -43,6 +49,7 @@ def test_a_dry_run_shows_the_script_and_leaves_nothing(
         "account": "vision",
         "qos": "long",
         "constraint": "a100",
+        "hold": "",
         "time": "4320",
         "signal": "USR2@120",
         "open-mode": "append",

@@ -7,16 +7,30 @@ frame rate, edit list or start offset, which no container's header does reliably
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import av
 import numpy as np
 
+from diffmae_video.data.decode import DecodeError
 from diffmae_video.data.h264 import is_clean_entry
 
 # Above this the packets are not kept, but read a second time from where they are needed.
 MAX_KEPT_BYTES = 64 << 20
+
+
+class Deadline:
+    """The moment after which a video is given up."""
+
+    def __init__(self, path: str, seconds: float) -> None:
+        self._path, self._moment = path, time.monotonic() + seconds
+
+    def check(self) -> None:
+        """Raise DecodeError if the moment is past."""
+        if time.monotonic() > self._moment:
+            raise DecodeError(self._path, "timed out")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +87,9 @@ class PacketSource:
             without one.
     """
 
-    def __init__(self, container: av.container.InputContainer, stream: av.VideoStream, *, check: Callable[[], None]):
-        """Read the stream to its end; ``check`` is called at each packet and may raise."""
-        self._container, self._stream, self._check = container, stream, check
+    def __init__(self, container: av.container.InputContainer, stream: av.VideoStream, *, deadline: Deadline):
+        """Read the stream to its end, or to the deadline."""
+        self._container, self._stream, self._deadline = container, stream, deadline
         self._kept: list[av.Packet] | None = []
         self._stamps: list[int | None] = []
         self._decoding_stamps: list[int | None] = []
@@ -124,7 +138,7 @@ class PacketSource:
 
     def _demux(self) -> Iterator[av.Packet]:
         for packet in self._container.demux(self._stream):
-            self._check()
+            self._deadline.check()
             if packet.size:  # the last, empty one only says that there are no more
                 assert isinstance(packet, av.Packet)
                 yield packet

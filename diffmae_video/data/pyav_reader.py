@@ -6,7 +6,6 @@ nothing, and stops at the clip's last packet.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 from av.stream import Discard, Disposition
 
 from diffmae_video.data.decode import DecodeError, within
-from diffmae_video.data.packets import PacketSource, PacketTable
+from diffmae_video.data.packets import Deadline, PacketSource, PacketTable
 from diffmae_video.data.rgb import RgbConverter
 
 # Codecs whose decoder can leave out a picture that no other refers to, with bit-identical results for all the
@@ -42,7 +41,7 @@ class PyavReader:
 
     def __init__(self, path: str, *, segment: tuple[float, float] | None = None, timeout_seconds: float = 30.0) -> None:
         self._path = path
-        self._deadline = time.monotonic() + timeout_seconds
+        self._deadline = Deadline(path, timeout_seconds)
         self._convert = RgbConverter()
         with self._errors("cannot be opened"):
             # The prefix keeps a colon in a name from being taken for a protocol.
@@ -50,7 +49,7 @@ class PyavReader:
         try:
             with self._errors("container damaged"):
                 self._stream = self._pick_stream()
-                self._source = PacketSource(self._container, self._stream, check=self._check_deadline)
+                self._source = PacketSource(self._container, self._stream, deadline=self._deadline)
             self._table = self._source.table
             times = self._stamped_times(self._table) if self._table else self._counted_times()
             self._first, last = within(times, segment)
@@ -157,15 +156,11 @@ class PyavReader:
         context.flush_buffers()
         codec_skips = context.name in _SKIPPABLE
         for position, packet in enumerate(self._source.read(begin, end), begin):
-            self._check_deadline()
+            self._deadline.check()
             if codec_skips and wanted is not None:
                 context.skip_frame = "DEFAULT" if position in wanted else "NONREF"
             yield from context.decode(packet)
         yield from context.decode(None)
-
-    def _check_deadline(self) -> None:
-        if time.monotonic() > self._deadline:
-            raise DecodeError(self._path, "timed out")
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:

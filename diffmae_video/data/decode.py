@@ -21,6 +21,8 @@ from typing import Protocol
 import numpy as np
 
 BACKENDS = ("auto", "pyav", "decord", "torchcodec")
+# These give up a slow file by themselves, between packets and within FFmpeg's reads.
+SELF_TIMED = ("auto", "pyav")
 
 
 class DecodeError(ValueError):
@@ -110,7 +112,7 @@ def open_video(
         path: the file or folder.
         backend: one of ``BACKENDS``; ``auto`` takes PyAV. Images and folders are always read by PyAV.
         segment: (start, end) seconds from the first frame; only frames shown in [start, end) count, from 0 on.
-        timeout_seconds: the PyAV backend gives a file up after this long.
+        timeout_seconds: after this long a file is given up; by ``SELF_TIMED`` backends only.
 
     Raises:
         DecodeError: the file can't be read, or isn't a video.

@@ -1,4 +1,4 @@
-"""A bound on how long a call may take, even where it hangs inside a C library or on a dead disk."""
+"""A bound on how long a call may take, even where it hangs inside a C library: decord's readers can deadlock."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ RECIPE = "configs/motion_tiny.yaml"
 
 # Fine-tuning without pre-training: the same videos, clips and steps. Its learning rate and layer decay are those
 # that did best for it in docs/results.md, not those of the pre-trained encoder.
-FROM_SCRATCH = ("stages=[finetune,test]", "finetune.init=none", "finetune.lr=4e-3", "finetune.layer_decay=1.0")
+FROM_SCRATCH = ("stages=[finetune,test]", "finetune.init=none", "finetune.lr=8e-3", "finetune.layer_decay=1.0")
 
 
 def commands(runs: Path, *, film: Path) -> list[list[str]]:

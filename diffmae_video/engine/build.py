@@ -155,6 +155,7 @@ def build_feature_target(recipe: Recipe, encoder: SpacetimeViT) -> FeatureTarget
     return FeatureTarget(
         timm_teacher(feature.teacher, checkpoint=feature.checkpoint),
         encoder,
+        taps=recipe.model.decoder.taps,
         weight=feature.weight,
         mean=recipe.data.mean,
         std=recipe.data.std,

@@ -96,7 +96,8 @@ def _check_decoder(recipe: Recipe) -> None:
             f"model.decoder.width={shape['width']}: must be a multiple of model.decoder.num_heads "
             f"({shape['num_heads']})"
         )
-    if decoder.kind != "joint" and decoder.taps == "reversed" and shape["depth"] > depth:
+    reads_taps = decoder.kind != "joint" or recipe.diffusion.feature.teacher  # the teacher's decoder is a cross one
+    if reads_taps and decoder.taps == "reversed" and shape["depth"] > depth:
         raise RecipeError(
             f"model.decoder.depth={shape['depth']}: taps=reversed gives each decoder block an encoder block of its own "
             f"and the {recipe.model.size} encoder has {depth}; use at most {depth}, or model.decoder.taps=last"

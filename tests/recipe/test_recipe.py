@@ -69,7 +69,8 @@ def test_every_key_has_one_line_of_documentation() -> None:
         ("test.crops=2", ["must be one of 1, 3"]),
         ("model.decoder.depth=14", ["base encoder has 12", "model.decoder.taps=last"]),
         (
-            "model.decoder.kind=joint model.decoder.depth=14 diffusion.feature.teacher=a diffusion.feature.checkpoint=b",
+            "model.decoder.kind=joint model.decoder.depth=14 diffusion.feature.teacher=a "
+            "diffusion.feature.checkpoint=b",
             ["base encoder has 12"],
         ),
         ("model.decoder.width=100 model.decoder.num_heads=3", ["multiple of model.decoder.num_heads (3)"]),

@@ -19,7 +19,7 @@ import torch
 
 from diffmae_video.bench import loaders
 from diffmae_video.data import TrainClips, clips, train_loader
-from diffmae_video.data.dataset import cut_clips
+from diffmae_video.data.cutting import cut_clips
 from diffmae_video.data.pyav_reader import PyavReader
 from diffmae_video.data.transforms import Box, random_box, resize
 from diffmae_video.engine.build import build_clips, build_videos

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from diffmae_video.data import TestViews, TrainClips, VideoList, clips, open_video, transforms
-from diffmae_video.data.dataset import crop, cut_clips
+from diffmae_video.data.cutting import crop, cut_clips
 from diffmae_video.seeding import generator
 
 NUM_FRAMES, STRIDE, FPS, CROP = 16, 4, 30.0, 224

@@ -123,6 +123,9 @@ def _loader(dataset: Dataset[dict[str, Any]], batches: Any, num_workers: int, pi
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
         prefetch_factor=2 if num_workers else None,
+        # Forked by this very process, whatever Python's default is: a worker knows by its parent's death that the run
+        # was killed. Those of a fork server have that for a parent, and would live on for ever.
+        multiprocessing_context="fork" if num_workers else None,
         # The loader would draw its workers' base seed from torch's global generator; nothing here uses that seed.
         generator=torch.Generator(),
     )

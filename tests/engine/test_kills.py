@@ -94,23 +94,38 @@ def group_is_gone(group: int, *, seconds: float) -> bool:
     return False
 
 
+def start_with_workers(start: StartRanks, recipe: Path, logs: Path, run: str) -> BaseProcess:
+    """A run with two loader processes, in a process group of its own, under way."""
+    command = arguments(recipe, f"output_dir={logs / run}", "data.num_workers=2", "pretrain.epochs=500")
+    (process,) = start(drive_in_a_group, 1, logs, command)
+    metrics = logs / run / "pretrain" / "metrics.jsonl"
+    end = time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text()):
+        assert time.monotonic() < end
+        assert process.is_alive(), (logs / "rank-0.log").read_text()
+        time.sleep(0.05)
+    return process
+
+
 def test_a_signal_to_the_whole_group_stops_the_run_and_not_its_workers(
     tiny_recipe: Path, start_ranks: StartRanks, tmp_path: Path
 ) -> None:
     """So does a scheduler: every process of the job gets it, the loader's workers too."""
-    command = arguments(tiny_recipe, f"output_dir={tmp_path / 'run'}", "data.num_workers=2", "pretrain.epochs=500")
-    (run,) = start_ranks(drive_in_a_group, 1, tmp_path, command)
-    metrics = tmp_path / "run" / "pretrain" / "metrics.jsonl"
-    end = time.monotonic() + 60
-    while not (metrics.exists() and metrics.read_text()):
-        assert time.monotonic() < end
-        assert run.is_alive(), (tmp_path / "rank-0.log").read_text()
-        time.sleep(0.05)
+    run = start_with_workers(start_ranks, tiny_recipe, tmp_path, "stopped")
     os.killpg(run.pid, signal.SIGUSR2)
     os.killpg(run.pid, signal.SIGTERM)
-    run.join(60)
+    run.join(120)
     assert run.exitcode == 75, (tmp_path / "rank-0.log").read_text()
     assert "Traceback" not in (tmp_path / "rank-0.log").read_text()
+    assert group_is_gone(run.pid, seconds=60), "a worker is left behind"
+
+
+def test_the_workers_of_a_killed_run_end_by_themselves(
+    tiny_recipe: Path, start_ranks: StartRanks, tmp_path: Path
+) -> None:
+    run = start_with_workers(start_ranks, tiny_recipe, tmp_path, "killed")
+    run.kill()
+    run.join()
     assert group_is_gone(run.pid, seconds=60), "a worker is left behind"
 
 

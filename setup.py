@@ -18,6 +18,7 @@ REQUIREMENTS = [
     "numpy>=2.2",
     "tensorboard>=2.21",
     "tqdm>=4.70",
+    "psutil>=7.2",
 ]
 
 EXTRAS = {
@@ -28,6 +29,7 @@ EXTRAS = {
         "ruff>=0.17",
         "mypy>=2.4",
         "types-PyYAML",
+        "types-psutil",
         "types-tqdm",
         "diffusers>=0.41",
         "fvcore>=0.1.5",

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from diffmae_video.data import TestViews, VideoList, read_videos, test_loader
+from diffmae_video.data import VideoList, read_videos, test_loader
+from diffmae_video.engine.build import build_views
 from diffmae_video.engine.pixels import normalize
 from diffmae_video.engine.weights import load_encoder, run_recipe
-from diffmae_video.recipe import Recipe
 
 
 @torch.no_grad()
@@ -29,7 +29,7 @@ def extract(asked: argparse.Namespace) -> list[str]:
     """Write the file; returns a line for each video that couldn't be read."""
     recipe, encoder = run_recipe(asked.run), load_encoder(asked.run, stage=asked.stage)
     videos = read_videos(asked.list, root=asked.root, dataset=asked.dataset)
-    views = build_views(recipe, videos, num_views=asked.views)
+    views = build_views(recipe, videos, views=asked.views, crops=1)
     loader = test_loader(views, batch_size=asked.batch_size, rank=0, world_size=1, num_workers=recipe.data.num_workers)
     rows, kept, unread = [], [], []
     for batch in tqdm(loader, desc="features"):
@@ -45,23 +45,6 @@ def extract(asked: argparse.Namespace) -> list[str]:
         raise ValueError(f"none of the {len(videos)} videos can be read, the first {unread[0]}; check --root")
     write_features(asked.out, np.stack(rows), videos, kept)
     return unread
-
-
-def build_views(recipe: Recipe, videos: VideoList, *, num_views: int) -> TestViews:
-    """Clips as the run was tested on, each the middle square of the picture."""
-    data = recipe.data
-    return TestViews(
-        videos,
-        num_frames=data.num_frames,
-        stride_frames=data.stride_frames,
-        fps=data.fps,
-        crop_size=data.crop_size,
-        num_views=num_views,
-        num_crops=1,
-        short_video=data.short_video,
-        backend=data.backend,
-        timeout_seconds=data.timeout_seconds,
-    )
 
 
 def write_features(path: Path, features: np.ndarray, videos: VideoList, kept: list[int]) -> None:

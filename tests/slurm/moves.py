@@ -105,7 +105,12 @@ def finish(cluster: Cluster, job: str, *, seconds: float) -> str:
 
 
 def start_now(cluster: Cluster, job: str) -> None:
-    """Take away a pending job's pause, and give the scheduler time: each update makes it look anew."""
+    """Take away a pending job's pause, and give the scheduler time: each update makes it look anew.
+
+    Not at once: a start within a second or two of the requeue carries a credential that its nodes have just
+    revoked, and SLURM then ends the job ("Job credential revoked"). Its own pause is two minutes.
+    """
+    time.sleep(4)
     with contextlib.suppress(ClusterError):  # it may have started meanwhile
         cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
     with contextlib.suppress(AssertionError):

@@ -21,8 +21,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = "configs/motion_tiny.yaml"
 
-# Fine-tuning without pre-training: the same videos, clips and steps. Its learning rate and layer decay are those
-# that did best for it in docs/results.md, not those of the pre-trained encoder.
+# Fine-tuning without pre-training: the same videos, clips and steps, at a rate and layer decay of its own, since those
+# of a pre-trained encoder would hold its first layers back. docs/results.md says what was tried.
 FROM_SCRATCH = ("stages=[finetune,test]", "finetune.init=none", "finetune.lr=8e-3", "finetune.layer_decay=1.0")
 
 

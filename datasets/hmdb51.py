@@ -8,11 +8,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
-from listing import Clip, FileIndex, write_collection
+from listing import Clip, prepare_split
 
 CODES = {"1": "train", "2": "val"}
 
@@ -37,22 +37,7 @@ def read_splits(folder: Path, split: int) -> tuple[list[str], dict[str, list[Cli
     return classes, parts
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line and write the lists."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--splits", required=True, type=Path, help="folder of the official split files")
-    parser.add_argument("--split", type=int, choices=(1, 2, 3), default=1, help="which of the three splits")
-    parser.add_argument("--root", required=True, type=Path, help="folder below which the videos lie")
-    parser.add_argument("--out", required=True, type=Path, help="folder for the lists")
-    options = parser.parse_args(arguments)
-    try:
-        classes, parts = read_splits(options.splits, options.split)
-        print(write_collection(options.out, FileIndex(options.root), classes, dict(parts)))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
+main = partial(prepare_split, description=__doc__, read=read_splits)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +65,37 @@ def write_collection(out: Path, index: FileIndex, classes: Sequence[str], splits
         told = f", {len(missing)} missing, listed in {out / f'{split}_missing.txt'}" if missing else ""
         lines.append(f"{out / f'{split}.csv'}: {len(rows)} of {len(rows) + len(missing)} videos found{told}")
     return "\n".join(lines)
+
+
+def prepare_split(
+    arguments: list[str] | None = None,
+    *,
+    description: str | None,
+    read: Callable[[Path, int], tuple[list[str], dict[str, list[Clip]]]],
+) -> int:
+    """The command line of a collection that comes in three numbered splits.
+
+    Args:
+        arguments: as given, or None for those of the process.
+        description: the script's docstring.
+        read: from the folder of split files and the number of a split to class names and the clips of each part.
+
+    Returns:
+        the exit code: 2, with one line on standard error, where something can't be read.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--splits", required=True, type=Path, help="folder of the official split files")
+    parser.add_argument("--split", type=int, choices=(1, 2, 3), default=1, help="which of the three splits")
+    parser.add_argument("--root", required=True, type=Path, help="folder below which the videos lie")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the lists")
+    options = parser.parse_args(arguments)
+    try:
+        classes, parts = read(options.splits, options.split)
+        print(write_collection(options.out, FileIndex(options.root), classes, dict(parts)))
+    except (ValueError, KeyError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def _match(index: FileIndex, clips: Iterable[Clip], split: str) -> tuple[list[tuple[object, ...]], list[str]]:

@@ -7,11 +7,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
-from listing import Clip, FileIndex, write_collection
+from listing import Clip, prepare_split
 
 PARTS = {"train": "train", "val": "test"}
 
@@ -39,25 +39,15 @@ def read_split(path: Path, labels: dict[str, int]) -> list[Clip]:
     return clips
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line and write the lists."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--splits", required=True, type=Path, help="folder of the official split files")
-    parser.add_argument("--split", type=int, choices=(1, 2, 3), default=1, help="which of the three splits")
-    parser.add_argument("--root", required=True, type=Path, help="folder below which the videos lie")
-    parser.add_argument("--out", required=True, type=Path, help="folder for the lists")
-    options = parser.parse_args(arguments)
-    try:
-        classes = read_classes(options.splits / "classInd.txt")
-        labels = {name: i for i, name in enumerate(classes)}
-        files = {split: options.splits / f"{part}list{options.split:02d}.txt" for split, part in PARTS.items()}
-        splits = {split: read_split(path, labels) for split, path in files.items()}
-        print(write_collection(options.out, FileIndex(options.root), classes, dict(splits)))
-    except (ValueError, KeyError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+def read_splits(folder: Path, split: int) -> tuple[list[str], dict[str, list[Clip]]]:
+    """Class names, in the order of classInd.txt, and the videos of each part."""
+    classes = read_classes(folder / "classInd.txt")
+    labels = {name: i for i, name in enumerate(classes)}
+    files = {part: folder / f"{name}list{split:02d}.txt" for part, name in PARTS.items()}
+    return classes, {part: read_split(path, labels) for part, path in files.items()}
 
+
+main = partial(prepare_split, description=__doc__, read=read_splits)
 
 if __name__ == "__main__":
     sys.exit(main())

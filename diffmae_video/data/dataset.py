@@ -82,7 +82,7 @@ class TrainClips(Dataset[dict[str, Any]]):
         if flip and not videos.flip_allowed:
             raise ValueError(
                 "flip=true: a mirrored video of this collection shows another class; use flip=false, "
-                "or a list with exchanged labels (data.with_flip_labels)"
+                "or exchange the labels (data.swap_flip_labels=true)"
             )
         self.videos = videos
         self.seed = seed

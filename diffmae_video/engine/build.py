@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from diffmae_video.data import TestViews, TrainClips, VideoList, read_videos
+from diffmae_video.data import TestViews, TrainClips, VideoList, read_videos, with_flip_labels
 from diffmae_video.diffusion import DiffMAE, FeatureTarget, Schedule, timm_teacher
 from diffmae_video.engine.distributed import World
 from diffmae_video.engine.lr import scaled_lr
@@ -59,7 +59,8 @@ def build_videos(recipe: Recipe, split: str) -> VideoList:
         maker = PREPARED_BY[data.dataset]
         named = f"{path} is not there" if path else "not given"
         raise MissingDataError(f"data.{key}: {named}; make it with {maker}, or point data.{key} at your list")
-    return read_videos(path, root=data.root, dataset=data.dataset, manifest=data.manifest or None)
+    videos = read_videos(path, root=data.root, dataset=data.dataset, manifest=data.manifest or None)
+    return with_flip_labels(videos) if data.swap_flip_labels else videos
 
 
 def build_clips(recipe: Recipe, stage: str, videos: VideoList) -> TrainClips:

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from diffmae_video.engine.files import reason_of, sha256, sync_folder
+from diffmae_video.engine.files import reason_of, sha256, steps_in, sync_folder
 
 LOG = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def verify_checkpoint(path: str | Path) -> None:
     if not trailer.startswith(_MARK):
         raise CheckpointError(
             f"{path} has no checksum at its end: cut short, or not written by this package; "
-            "use an older checkpoint, or bring foreign weights in with tools/convert_weights.py"
+            "use an older checkpoint, or weights that a run of ours left"
         )
     if trailer != _MARK + digest:
         raise CheckpointError(f"{path} is damaged: its checksum doesn't match its bytes; use an older checkpoint")
@@ -133,10 +133,7 @@ class CheckpointFolder:
 
     def steps(self) -> list[int]:
         """The steps that have a file, oldest first; nothing is verified."""
-        if not self.folder.is_dir():
-            return []
-        matches = (_NAME.fullmatch(entry.name) for entry in self.folder.iterdir())
-        return sorted(int(match[1]) for match in matches if match)
+        return steps_in(self.folder, _NAME)
 
     def path_of(self, step: int) -> Path:
         """The file of ``step``; it may not exist."""

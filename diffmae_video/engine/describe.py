@@ -8,6 +8,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from diffmae_video.data.annotations import NUM_CLASSES
 from diffmae_video.diffusion import Draw
 from diffmae_video.engine import build
 from diffmae_video.engine.lr import scaled_lr
@@ -118,12 +119,11 @@ def _meta_classifier(recipe: Recipe) -> VideoClassifier:
 
 def num_classes(recipe: Recipe) -> int:
     """Classes of the recipe's collection, from its list or, where that isn't here, from its official number."""
-    official = {"kinetics400": 400, "kinetics600": 600, "kinetics700": 700, "ssv2": 174, "ucf101": 101, "hmdb51": 51}
     try:
         return len(build.build_videos(recipe, "finetune").classes)
     except build.MissingDataError:
-        if recipe.data.dataset in official:
-            return official[recipe.data.dataset]
+        if recipe.data.dataset in NUM_CLASSES:
+            return NUM_CLASSES[recipe.data.dataset]
         raise
 
 

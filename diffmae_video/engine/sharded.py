@@ -33,7 +33,7 @@ from torch.distributed.checkpoint.planner import ReadItem
 
 from diffmae_video.engine.checkpoint import CheckpointError
 from diffmae_video.engine.distributed import World, any_rank, barrier, gather_objects
-from diffmae_video.engine.files import reason_of, sha256_of, sync_folder
+from diffmae_video.engine.files import reason_of, sha256_of, steps_in, sync_folder
 
 LOG = logging.getLogger(__name__)
 
@@ -62,10 +62,7 @@ class ShardedFolder:
 
     def steps(self) -> list[int]:
         """The steps that have a folder, oldest first; nothing is verified."""
-        if not self.folder.is_dir():
-            return []
-        matches = (_NAME.fullmatch(entry.name) for entry in self.folder.iterdir())
-        return sorted(int(match[1]) for match in matches if match)
+        return steps_in(self.folder, _NAME)
 
     def path_of(self, step: int) -> Path:
         """The folder of ``step``; it may not exist."""

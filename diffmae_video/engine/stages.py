@@ -100,6 +100,7 @@ def run_finetune(this: Run) -> None:
     with contextlib.closing(_start_training(this, model, header)) as training:
 
         def validate() -> float:
+            training.keeper.wait()  # the loader's processes are forked, which no thread at work likes
             val = build.class_labels(build.build_videos(recipe, "val"), videos.classes)
             scores = _score(this, training.state.model, val, views=1, crops=1, name="validate")
             this.say(f"finetune: step {training.step}: single-view {scores}")

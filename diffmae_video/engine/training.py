@@ -173,7 +173,7 @@ class Training:
         self.step += 1
 
     def save(self) -> None:
-        """Write a checkpoint of the present step."""
+        """Begin to write a checkpoint of the present step; what the loop waits for it goes into the metrics."""
         began = time.perf_counter()
         self.metrics.sync()
         self.keeper.save(self.step, self._facts(), self.state)
@@ -221,12 +221,15 @@ class Training:
         if self.bad_steps.too_many:
             raise TrainingStopped(self._bad_message())
         self.broken.check(self.world, self.samples_seen)
+        self.keeper.check()
         stop = any_rank(self.world, bool(self.stop))
         done = self.step == plan.num_steps
         overdue = time.monotonic() - self._saved_at > 60 * plan.checkpoint_minutes
         # The clock differs between ranks; saving is collective under FSDP, so they must agree on it.
         if stop or done or self.step % plan.checkpoint_steps == 0 or any_rank(self.world, overdue):
             self.save()
+        if stop or done:
+            self.keeper.wait()
         if stop and not done:
             raise Interrupted(f"{plan.stage}: saved at step {self.step} of {plan.num_steps}")
         self._started = time.perf_counter()

@@ -168,5 +168,8 @@ def _check_training(section: str, train: TrainRecipe, recipe: Recipe) -> None:
         raise RecipeError(
             f"{section}.crop_scale={train.crop_scale}: must be two areas with 0 < smallest <= largest <= 1"
         )
-    if train.flip and recipe.data.dataset == "ssv2":
-        raise RecipeError(f"{section}.flip=true: ssv2's labels tell left from right; use {section}.flip=null")
+    if train.flip and recipe.data.dataset == "ssv2" and not recipe.data.swap_flip_labels:
+        raise RecipeError(
+            f"{section}.flip=true: ssv2's labels tell left from right; use {section}.flip=null, "
+            "or data.swap_flip_labels=true"
+        )

@@ -36,6 +36,9 @@ class DataRecipe:
     root: str = key("", "folder that the paths of the lists are relative to")
     train_list: str = key("", "list of training videos (for folder and images: a folder of class folders)")
     val_list: str = key("", "list of validation videos, scored by the test stage")
+    swap_flip_labels: bool = key(
+        False, "allow mirroring where left and right are classes (ssv2): it exchanges the labels; needs classes.txt"
+    )
     manifest: str = key("", "manifest of tools/scan_videos.py; videos that it calls bad are left out")
     num_frames: int = key(16, "frames of a clip [MAE-ST]", bounds="[1, inf)")
     stride_frames: int = key(4, "steps of the fps-normalised time line between frames [MAE-ST]", bounds="[1, inf)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -104,6 +105,7 @@ def test_reencoding_keeps_the_tree_the_frames_and_the_times(tmp_path: Path) -> N
     assert ran.returncode == 1
     assert "failed: broken.mp4: " in ran.stdout
     assert "3 of 4 videos re-encoded" in ran.stdout
+    assert re.search(r"a 16x4 clip: \d+\.\d ms before, \d+\.\d ms after", ran.stdout)
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     assert files == ["class a/wide.mp4", "small.mp4", "tall.mp4"]
     for name, source, shape, count in [

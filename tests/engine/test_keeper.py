@@ -1,0 +1,114 @@
+"""Checkpoints written beside the training: of the state as it was, one at a time, failures told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from diffmae_video.engine.checkpoint import CheckpointError, CheckpointFolder, load_checkpoint
+from diffmae_video.engine.distributed import World
+from diffmae_video.engine.keeper import Keeper
+from diffmae_video.engine.state import TrainState
+
+WORLD = World(rank=0, size=1, local_rank=0, device=torch.device("cpu"))
+
+
+def state_of() -> TrainState:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    group = {"params": list(model.parameters()), "names": ["weight", "bias"]}
+    state = TrainState(model, torch.optim.AdamW([group], lr=0.1, fused=True), ema_decay=0.9)
+    step(state)
+    return state
+
+
+def step(state: TrainState) -> None:
+    state.model(torch.ones(4, 3)).square().mean().backward()
+    state.apply(finite=True)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Writers wait for this event."""
+    event, save = threading.Event(), CheckpointFolder.save
+
+    def held_save(self: CheckpointFolder, *rest: Any) -> Path:
+        assert event.wait(30)
+        return save(self, *rest)
+
+    monkeypatch.setattr(CheckpointFolder, "save", held_save)
+    return event
+
+
+def everything(saved: Any, path: str = "") -> dict[str, torch.Tensor]:
+    if isinstance(saved, torch.Tensor):
+        return {path: saved.clone()}
+    items = saved.items() if isinstance(saved, dict) else enumerate(saved) if isinstance(saved, list) else ()
+    return {name: value for key, item in items for name, value in everything(item, f"{path}/{key}").items()}
+
+
+def test_steps_taken_meanwhile_do_not_reach_the_file(tmp_path: Path, held: threading.Event) -> None:
+    state, keeper, facts = state_of(), Keeper(tmp_path, world=WORLD, keep_last=2), {"step": 1, "seen": [1, 2]}
+    then = everything(state.state_dict())
+    keeper.save(1, facts, state)
+    step(state)
+    facts["seen"].append(3)
+    keeper.check()  # does not wait
+    assert keeper._whole.steps() == []
+    held.set()
+    keeper.wait()
+    saved = load_checkpoint(tmp_path / "step-00000001.pt")
+    assert saved["seen"] == [1, 2]
+    found = everything({name: saved[name] for name in ("model", "optimizer", "ema")})
+    assert found.keys() == then.keys()
+    assert all(torch.equal(found[name], then[name]) for name in then)
+    assert not torch.equal(everything(state.state_dict())["/model/weight"], then["/model/weight"])
+
+
+def test_a_second_save_waits_for_the_first(tmp_path: Path, held: threading.Event) -> None:
+    state, keeper = state_of(), Keeper(tmp_path, world=WORLD, keep_last=2)
+    keeper.save(1, {"step": 1}, state)
+    second = threading.Thread(target=keeper.save, args=(2, {"step": 2}, state))
+    second.start()
+    second.join(0.2)
+    assert second.is_alive()
+    held.set()
+    second.join(30)
+    assert keeper.newest() == str(tmp_path / "step-00000002.pt")  # waits, too
+    assert keeper._whole.steps() == [1, 2]
+
+
+@pytest.mark.parametrize("tell", [Keeper.wait, Keeper.newest, lambda keeper: keeper.save(2, {}, state_of())])
+def test_a_failed_write_is_told_once_by_whatever_comes_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tell: Callable[[Keeper], object]
+) -> None:
+    def fail(self: CheckpointFolder, *rest: Any) -> Path:
+        raise CheckpointError("can't write it")
+
+    keeper = Keeper(tmp_path, world=WORLD, keep_last=2)
+    monkeypatch.setattr(CheckpointFolder, "save", fail)
+    keeper.save(1, {}, state_of())
+    with pytest.raises(CheckpointError, match="can't write it"):
+        tell(keeper)
+    keeper.wait()
+
+
+def test_a_check_tells_a_failure_as_soon_as_it_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: threading.Event
+) -> None:
+    keeper = Keeper(tmp_path, world=WORLD, keep_last=2)
+    keeper.save(1, {"net": object()}, state_of())
+    keeper.check()
+    held.set()
+    assert keeper._writing is not None
+    with pytest.raises(TypeError, match=r"net.* is a object"):
+        keeper._writing.result(30)
+    with pytest.raises(TypeError, match=r"net.* is a object"):
+        keeper.check()
+    keeper.check()

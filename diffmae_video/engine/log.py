@@ -1,10 +1,11 @@
-"""The record of a run (metrics.jsonl, TensorBoard, wandb) and its display (a live line, or plain lines)."""
+"""The record of a run (metrics.jsonl, TensorBoard, wandb) and its display (a live screen, or plain lines)."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -107,7 +108,7 @@ class MetricsLog:
 
 
 class Progress:
-    """Where a loop stands: a live line with the time left on a terminal, plain lines now and then elsewhere.
+    """Where a loop stands: a bar with the time left and details below it on a terminal, plain lines elsewhere.
 
     Args:
         label: the loop's name.
@@ -135,16 +136,24 @@ class Progress:
         self._began = time.monotonic()
         self._printed = -math.inf
         self._bar: tqdm[Any] | None = None
+        self._rows: list[tqdm[Any]] = []
         if self._stream.isatty() and not self._quiet:
             self._bar = tqdm(
-                total=total, initial=initial, desc=label, file=self._stream, dynamic_ncols=True, smoothing=0.05
+                total=total,
+                initial=initial,
+                desc=label,
+                file=self._stream,
+                dynamic_ncols=True,
+                smoothing=0.05,
+                bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
             )
 
-    def update(self, step: int, text: str) -> None:
-        """Show that ``step`` steps are done, with a short ``text`` beside it."""
+    def update(self, step: int, text: str, details: Sequence[str] = ()) -> None:
+        """Show that ``step`` steps are done, with a short ``text`` beside it; a terminal also shows ``details``."""
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
-            self._bar.update(step - self._step)
+            if self._bar.update(step - self._step):  # drawn: not at every step, a terminal is slow
+                self._show(details)
         self._step = step
         if self._bar is None and not self._quiet:
             self._print_now_and_then(text)
@@ -157,9 +166,19 @@ class Progress:
             print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
-        """End the live line."""
+        """End the live display."""
         if self._bar is not None:
+            for row in reversed(self._rows):
+                row.close()
             self._bar.close()
+
+    def _show(self, details: Sequence[str]) -> None:
+        """A row for each of ``details`` below the bar."""
+        while len(self._rows) < len(details):
+            below = len(self._rows) + 1
+            self._rows.append(tqdm(file=self._stream, position=below, bar_format="{desc}", leave=False))
+        for row, detail in zip(self._rows, details, strict=False):
+            row.set_description_str(detail[: shutil.get_terminal_size().columns - 1])
 
     def _print_now_and_then(self, text: str) -> None:
         seconds = time.monotonic()
@@ -169,6 +188,22 @@ class Progress:
         left = (seconds - self._began) / max(self._step - self._initial, 1) * (self.total - self._step)
         line = f"{self.label} {self._step}/{self.total}, {clock(left)} left, {text}"
         print(line if len(line) <= 80 else line[:77] + "...", file=self._stream, flush=True)
+
+
+def details_of(line: Mapping[str, Any]) -> list[str]:
+    """A line of the metrics in rows for the live display."""
+    rows = [
+        f"  gradient norm {line['grad_norm']:.3g}, skipped steps {line['skipped_steps']}, "
+        f"broken videos {line['broken_videos']}",
+        f"  step {line['step_seconds'] * 1e3:.0f} ms, {line['data_seconds'] / line['step_seconds']:.0%} of it waiting "
+        f"for data, MFU {line['mfu']:.0%}, memory {line['memory_gb']:.2f} GB",
+    ]
+    if "loss_by_noise" in line:
+        levels = " ".join("   -" if loss is None else f"{loss:.2f}" for loss in line["loss_by_noise"])
+        rows.insert(0, f"  loss from low to high noise {levels}")
+    if "train_top1" in line:
+        rows.insert(0, f"  top-1 of the step's own clips {line['train_top1']:.0%}")
+    return rows
 
 
 def drop_from(path: Path, step: int) -> None:

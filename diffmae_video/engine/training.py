@@ -27,7 +27,7 @@ from diffmae_video.engine.errors import Interrupted, TrainingStopped
 from diffmae_video.engine.guard import SPIKE_WINDOW, BadSteps, SpikeAlarm
 from diffmae_video.engine.identity import check_same_run
 from diffmae_video.engine.keeper import Keeper
-from diffmae_video.engine.log import MetricsLog, Progress, process_seconds
+from diffmae_video.engine.log import MetricsLog, Progress, details_of, process_seconds
 from diffmae_video.engine.optim import set_lr
 from diffmae_video.engine.plan import Plan
 from diffmae_video.engine.signals import StopFlag
@@ -126,7 +126,7 @@ class Training:
                 set_lr(self.state.optimizer, plan.lr(self.step))
                 self.broken.add(batch["broken"])
                 yield batch
-                progress.update(self.step, self._summary)
+                progress.update(self.step, self._summary, self._details)
                 if self.step == first:
                     progress.note(f"{plan.stage}: step {first} done {process_seconds():.1f} s after the command")
                 if warning := self.spikes.check(self.last_loss):
@@ -264,6 +264,7 @@ class Training:
         self._save_seconds = 0.0
         broken = f" broken {self.broken.count}" if self.broken.count else ""
         self._summary = f"loss {loss:.4f} lr {lr:.1e} {rate:.0f} videos/s{broken}"
+        self._details = details_of(line)
         self.status.update(stage=self.plan.stage, step=self.step + 1, num_steps=self.plan.num_steps, loss=loss)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,8 @@ def test_a_live_line_on_a_terminal() -> None:
     stream = Terminal()
     progress = Progress("pretrain", total=4, initial=1, world=MAIN, stream=stream)
     progress.update(2, "loss 0.5")
-    progress.update(4, "loss 0.25")
+    time.sleep(0.11)  # tqdm draws every tenth of a second
+    progress.update(4, "loss 0.25", ["gradient norm 0.3", "x" * 200])
     progress.note("saved")
     progress.close()
     text = stream.getvalue()
@@ -112,6 +114,9 @@ def test_a_live_line_on_a_terminal() -> None:
     assert "4/4" in text.split("\r")[-1]
     assert "loss 0.25" in text
     assert "saved\n" in text
+    assert "gradient norm 0.3" in text
+    assert "x" * 50 in text
+    assert "x" * 80 not in text, "a row that wraps would tear the display"
 
 
 def test_a_quiet_one_shows_nothing() -> None:

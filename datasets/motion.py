@@ -28,7 +28,7 @@ from tqdm import tqdm
 from diffmae_video.report.video import write_video
 
 # Raised when the same options give other pictures, so that an old folder is not taken for a new one.
-VERSION = 1
+VERSION = 2
 
 # Nearly lossless: a compressed trail behind the subject would tell its direction in a single frame.
 CRF = 12
@@ -58,7 +58,7 @@ def make(
     *,
     num_train: int = 4000,
     num_val: int = 800,
-    num_labelled: int = 1000,
+    num_labelled: int = 160,
     options: Options,
     num_workers: int | None = None,
 ) -> None:
@@ -161,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", type=Path, default=Path("datasets/motion"), help="folder to write")
     parser.add_argument("--num-train", type=int, default=4000, help="training videos")
     parser.add_argument("--num-val", type=int, default=800, help="validation videos, of other pictures")
-    parser.add_argument("--num-labelled", type=int, default=1000, help="training videos in labelled.csv")
+    parser.add_argument("--num-labelled", type=int, default=160, help="training videos in labelled.csv")
     parser.add_argument("--size", type=int, default=defaults.size, help="side of a frame in pixels")
     parser.add_argument("--frames", type=int, default=defaults.frames, help="frames of a video")
     parser.add_argument("--fps", type=int, default=defaults.fps, help="frames a second")

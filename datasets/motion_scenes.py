@@ -1,8 +1,9 @@
 """Pictures and scenes of the embedded data set: digits over photographs, or photographs under a moving camera.
 
-The class of a scene is the direction in which its subject moves. Everything that a *single* frame shows
-is drawn independently of that direction: the subject starts anywhere on a torus, so that it is everywhere
-with equal probability at every time, whichever way it goes. Only a comparison of frames tells the class.
+The class of a scene is the direction in which its subject moves: its digits, all alike, or the photograph.
+Everything that a *single* frame shows is drawn independently of that direction: the subject starts anywhere on
+a torus, so that it is everywhere with equal probability at every time, whichever way it goes. Only a comparison
+of frames tells the class.
 """
 
 from __future__ import annotations
@@ -49,9 +50,10 @@ PHOTOGRAPHS = {
 }
 SPLITS = tuple(PHOTOGRAPHS)
 
-PHOTOGRAPH_ONLY = 0.2  # part of the scenes without a digit: there the photograph itself is the subject
+PHOTOGRAPH_ONLY = 0.3  # part of the scenes without digits: there the photograph itself is the subject
+NUM_DIGITS = 2  # of the other scenes; they move alike
 SUBJECT_SPEED = (0.03, 0.07)  # picture sides per frame: 1.2 to 2.8 pixels of 40
-DRIFT_SPEED = 0.006  # of the background behind a digit, in any direction, at most
+DRIFT_SPEED = 0.003  # of the background behind digits, in any direction, at most
 DIGIT_SIDE = (0.34, 0.50)  # of the picture's side
 ZOOM = (1.0, 5.0)  # shorter side of the photograph in picture sides: far away ... close
 
@@ -101,10 +103,10 @@ def render_scene(
     """
     subject_step = _velocity(label * np.pi / 4, rng.uniform(*SUBJECT_SPEED))
     drift_step = _velocity(rng.uniform(0, 2 * np.pi), rng.uniform(0, DRIFT_SPEED))
-    has_digit = rng.random() >= PHOTOGRAPH_ONLY
-    camera_step = drift_step if has_digit else subject_step
+    num_digits = 0 if rng.random() < PHOTOGRAPH_ONLY else NUM_DIGITS
+    camera_step = drift_step if num_digits else subject_step
     frames = _photograph(pictures, camera_step, size=size, num_frames=num_frames, rng=rng)
-    if has_digit:
+    for _ in range(num_digits):
         frames = _paint_digit(frames, pictures, subject_step, rng=rng)
     return np.round(frames.clip(0, 1) * 255).astype(np.uint8)
 

@@ -177,10 +177,15 @@ def test_one_frame_says_nothing_and_two_do(tmp_path: Path) -> None:
 
     chance = 1 / len(CLASSES)
     deviation = np.sqrt(chance * (1 - chance) / (count - 400))
-    for time in (0, 2, 3):
-        assert top1(halved(videos[:, time])) < chance + 3.5 * deviation, time
-        assert top1(edge_energy(videos[:, time])) < chance + 3.5 * deviation, time
-    assert top1(shifted_differences(videos)) > 0.5
+    single = {
+        f"frame {time}, {name}": top1(features(videos[:, time]))
+        for time in (0, 2, 3)
+        for name, features in (("pixels", halved), ("differences", edge_energy))
+    }
+    moving = top1(shifted_differences(videos))
+    print({**single, "all frames, shifts": moving})  # docs/results.md quotes them
+    assert max(single.values()) < chance + 3.5 * deviation, single
+    assert moving > 0.5
 
 
 def halved(frames: np.ndarray) -> np.ndarray:

@@ -28,9 +28,9 @@ def test_table_is_short_and_has_the_numbers(finished: Path, monkeypatch: pytest.
     monkeypatch.chdir(finished)
     lines = demo.table(Path(".")).splitlines()
     assert max(map(len, lines)) <= 80
-    assert "62.5%" in lines[1]
-    assert "25.0%" in lines[2]
-    assert [line.split()[-2:] for line in lines[5:9]] == [[f"{10 + i}.00", f"0.{i}00"] for i in range(4)]
+    assert "62.5%" in lines[2]
+    assert "25.0%" in lines[3]
+    assert [line.split()[-2:] for line in lines[6:10]] == [[f"{10 + i}.00", f"0.{i}00"] for i in range(4)]
 
 
 def test_every_command_is_of_this_repository_and_loads(tmp_path: Path) -> None:

@@ -79,9 +79,10 @@ def _stage(recipe: Recipe, stage: str, flops_per_clip: int, world_size: int) -> 
     clips = train.batch_size * train.clips_per_video
     rank_videos = train.batch_size / (world_size * train.accumulation)
     return [
-        f"{stage}: {_stage_parameters(recipe, stage) / 1e6:.2f} M parameters in all, {_length(recipe, stage)}",
-        f"  effective batch {train.batch_size} videos x {train.clips_per_video} clips = {clips} clips a step "
-        f"({rank_videos:g} videos a forward pass on {world_size} ranks x {train.accumulation} accumulated)",
+        f"{stage}: {_stage_parameters(recipe, stage) / 1e6:.2f} M parameters in all",
+        f"  {_length(recipe, stage)}",
+        f"  effective batch {train.batch_size} videos x {train.clips_per_video} clips = {clips} clips a step",
+        f"  {rank_videos:g} videos a forward pass, of {train.accumulation} accumulated on each of {world_size} ranks",
         f"  peak learning rate {scaled_lr(train.lr, train.batch_size):.4g} at {train.batch_size} videos a step "
         f"(= {train.lr:g} x {train.batch_size} / 256 videos)",
         f"  {flops_per_clip / 1e9:.2f} GFLOPs a clip, {flops_per_clip * clips / 1e12:.2f} TFLOPs a step, "

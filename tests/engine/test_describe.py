@@ -53,6 +53,9 @@ def test_pretraining_flops_follow_the_mask() -> None:
 def test_the_text_has_the_numbers_of_the_recipe() -> None:
     text = describe(vitl(), world_size=64)
     assert "8 x 14 x 14 = 1568 a clip; in pre-training 157 visible, 1411 masked" in text
-    assert "effective batch 512 videos x 4 clips = 2048 clips a step (8 videos a forward pass on 64 ranks" in text
+    assert "effective batch 512 videos x 4 clips = 2048 clips a step\n" in text
+    assert "8 videos a forward pass, of 1 accumulated on each of 64 ranks" in text
     assert "peak learning rate 0.0016 at 512 videos a step (= 0.0008 x 512 / 256 videos)" in text
     assert "the list isn't here to count steps" in text
+    numbers = text[text.index("cubes: ") :].splitlines()
+    assert max(map(len, numbers)) <= 80

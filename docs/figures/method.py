@@ -1,6 +1,6 @@
 """Draw docs/figures/method.png: noise levels, predictions and a sample of one clip, by a pre-trained model.
 
-python docs/figures/method.py --run runs/motion_tiny --video datasets/motion/val/00000.mp4
+python docs/figures/method.py --run runs/motion_tiny --video datasets/motion/val/000003.mp4
 """
 
 from __future__ import annotations

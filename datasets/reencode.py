@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     done = [(source, twin) for source, twin in twins.items() if (options.out / twin).exists()]
     before = sum((options.root / source).stat().st_size for source, _ in done)
     after = sum((options.out / twin).stat().st_size for _, twin in done)
-    print(f"{len(done)} of {len(twins)} videos re-encoded, {before / 1e9:.2f} GB to {after / 1e9:.2f} GB")
+    print(f"{len(done)} of {len(twins)} videos re-encoded, {before / 1e6:.1f} MB to {after / 1e6:.1f} MB")
     if done:
         print(gain(done, root=options.root, out=options.out))
     return int(bool(failed))

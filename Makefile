@@ -7,8 +7,9 @@ BIN := .venv/bin
 
 # The stamp is written last: an interrupted installation is done again.
 .venv/installed: setup.py pyproject.toml
+	@echo "installing into .venv: some 6 GB, two minutes where the packages are near"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev,hf,pytorchvideo]'
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[demo,dev,hf,pytorchvideo]'
 	touch $@
 
 demo: .venv/installed

@@ -1,7 +1,7 @@
 """Keeping a training's state: in whole checkpoints that rank 0 writes, or in shards that each rank writes.
 
 Whole ones are written while training goes on: the loop waits for a copy of the state in memory, and a thread hashes
-it, writes it, flushes it to the disk and reads it back, which takes ten times as long.
+it, writes it, flushes it to the disk and reads it back, which takes several times as long.
 """
 
 from __future__ import annotations

@@ -111,7 +111,9 @@ def test_a_failing_rank_is_named_with_its_traceback(
     assert end.end == "failed"
     assert end.reason.startswith("rank 1 on ")
     assert end.reason.endswith("ZeroDivisionError: no frames left")
-    assert 'raise ZeroDivisionError("no frames left")' in end.traceback
+    # The frame, not its source: this function travels by value, and cloudpickle 3.1.3 leaves such code without a file.
+    assert ", in second_rank_fails\n" in end.traceback
+    assert end.traceback.endswith("ZeroDivisionError: no frames left\n")
     capsys.readouterr()
     assert sweep_main([str(tmp_path / "run")]) == 0
     assert "ZeroDivisionError: no frames left" in capsys.readouterr().out

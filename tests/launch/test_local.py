@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cloudpickle
@@ -124,6 +125,20 @@ def test_one_node_only(cfg: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "error: slurm.nodes=2: --local has one node; add slurm.nodes=1\n"
 
 
+@pytest.fixture
+def _this_process_put_back() -> Iterator[None]:
+    """A job changes its process for good: folder, variables, signal handlers. The next test wants them as they were."""
+    folder, variables = os.getcwd(), dict(os.environ)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    yield
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(variables)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_this_process_put_back")
 def test_in_this_process_by_the_debug_executor(tiny_recipe: Path, tmp_path: Path) -> None:
     """submitit's debug executor, with the engine's own run: one rank trains in this very process."""
     cfg = tmp_path / "short.yaml"

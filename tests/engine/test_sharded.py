@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import shutil
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PosixPath
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 
 from diffmae_video.engine.checkpoint import CheckpointError
 from diffmae_video.engine.distributed import World, load_sharded_state, sharded_state, start_world, stop_world
-from diffmae_video.engine.sharded import ShardedFolder
+from diffmae_video.engine.sharded import ShardedFolder, _IndexUnpickler
 
 
 def state_of(model: nn.Module, optimizer: torch.optim.Optimizer, *, step: int = -1) -> dict[str, object]:
@@ -99,6 +100,14 @@ def test_a_crafted_index_is_refused_and_not_executed(
         copied.latest(lambda: state_of(*build(ONE, "ddp")))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("module", [b"pathlib", b"pathlib._local"])
+def test_an_index_of_any_python_is_read_by_any(module: bytes) -> None:
+    """Python 3.13 pickles a path under another module's name than 3.10 to 3.12."""
+    assert _IndexUnpickler(io.BytesIO(b"c" + module + b"\nPosixPath\n.")).load() is PosixPath
+    with pytest.raises(pickle.UnpicklingError, match=r"asks for pathlib\.Path,"):
+        _IndexUnpickler(io.BytesIO(b"c" + module + b"\nPath\n.")).load()
 
 
 def test_a_state_of_another_model_is_refused(copied: ShardedFolder) -> None:

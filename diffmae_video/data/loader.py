@@ -119,7 +119,7 @@ def _loader(dataset: Dataset[dict[str, Any]], batches: Any, num_workers: int, pi
         dataset,
         batch_sampler=batches,
         num_workers=num_workers,
-        collate_fn=_collate,
+        collate_fn=collate,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
         prefetch_factor=2 if num_workers else None,
@@ -148,9 +148,10 @@ def _obey_only(parent: int) -> None:
     os._exit(0)
 
 
-def _collate(samples: Sequence[Batch]) -> Batch:
-    """Tensors stacked, numbers as int64 tensors, ``broken`` joined, ``error`` a list."""
-    batch: Batch = {"clips": torch.stack([s["clips"] for s in samples])}
+def collate(samples: Sequence[Batch]) -> Batch:
+    """Clips stacked, numbers as int64 tensors, ``broken`` joined, ``error`` a list."""
+    # In the order in which our clips lie in memory, channels last, this is a plain copy and no transposition.
+    batch: Batch = {"clips": torch.stack([s["clips"].movedim(-3, -1) for s in samples]).movedim(-1, -3)}
     for name in ("label", "index", "position"):
         if name in samples[0]:
             batch[name] = torch.tensor([s[name] for s in samples])

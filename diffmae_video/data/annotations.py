@@ -121,7 +121,9 @@ def _check_labels(list_path: Path, labels: list[int], classes: tuple[str, ...], 
     expected = NUM_CLASSES.get(dataset, len(classes))  # 0: any number
     known = len(classes) or expected
     if known != expected:
-        raise ValueError(f"{list_path}: classes.txt has {known} classes, {dataset} has {expected}; check data.dataset")
+        raise ValueError(
+            f"{list_path}: classes.txt has {known} classes, {dataset} has {expected}; data.dataset=list takes any number"
+        )
     if labels and (min(labels) < -1 or (known and max(labels) >= known)):
         wrong = min(labels) if min(labels) < -1 else max(labels)
         rule = f"-1 for none, or 0..{known - 1}, a line of classes.txt" if known else "-1 for none, or 0 and up"

@@ -263,7 +263,7 @@ class Training:
         self.metrics.write(self.step, line)
         self._save_seconds = 0.0
         broken = f" broken {self.broken.count}" if self.broken.count else ""
-        self._summary = f"loss {loss:.4f} lr {lr:.1e} {rate:.0f} videos/s{broken}"
+        self._summary = f"loss {loss:.4f} lr {lr:.1e} {rate:.{0 if rate >= 10 else 2}f} videos/s{broken}"
         self._details = details_of(line)
         self.status.update(stage=self.plan.stage, step=self.step + 1, num_steps=self.plan.num_steps, loss=loss)
 

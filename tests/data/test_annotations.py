@@ -83,7 +83,7 @@ def test_folder_of_images_without_classes(tmp_path: Path) -> None:
         ("path,label\na.mp4,2\n", "a\nb\n", "list", r"label 2 must be -1 for none, or 0\.\.1"),
         ("path,label\na.mp4,-2\n", None, "list", "label -2 must be -1 for none"),
         ("path,label\na.mp4,101\n", None, "ucf101", r"label 101 must be .*0\.\.100"),
-        ("path,label\na.mp4,0\n", "a\nb\n", "ssv2", "has 2 classes, ssv2 has 174; check data.dataset"),
+        ("path,label\na.mp4,0\n", "a\nb\n", "ssv2", "has 2 classes, ssv2 has 174; data.dataset=list takes any number"),
         ("a.mp4\n", None, "list", "l.csv:1.*does not end in an integer label"),
         ("", None, "list", "no videos; see datasets/README.md"),
         ("path,label\na.mp4,0\n", None, "imagenet", "dataset='imagenet': must be one of"),

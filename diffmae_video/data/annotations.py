@@ -122,7 +122,8 @@ def _check_labels(list_path: Path, labels: list[int], classes: tuple[str, ...], 
     known = len(classes) or expected
     if known != expected:
         raise ValueError(
-            f"{list_path}: classes.txt has {known} classes, {dataset} has {expected}; data.dataset=list takes any number"
+            f"{list_path}: classes.txt has {known} classes, {dataset} has {expected}; "
+            "data.dataset=list takes any number"
         )
     if labels and (min(labels) < -1 or (known and max(labels) >= known)):
         wrong = min(labels) if min(labels) < -1 else max(labels)

@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -201,7 +202,15 @@ def memory_slope(dataset: TrainClips, *, num_videos: int) -> dict[str, float]:
 
 
 def compare(*, rounds: int, crf: int, num_files: int = 12) -> dict[str, Any]:
-    """Time ratios against other ways to load, in one process, turn by turn, the same clips of the same files."""
+    """Time ratios against other ways to load, in one process, turn by turn, the same clips of the same files.
+
+    Raises:
+        ValueError: what is compared with is not installed.
+    """
+    missing = [name for name in ("decord", "pytorchvideo") if importlib.util.find_spec(name) is None]
+    missing += [] if shutil.which("ffmpeg") else ["ffmpeg"]
+    if missing:
+        raise ValueError(f"--ratios compares with {', '.join(missing)}, not installed here; install it")
     with tempfile.TemporaryDirectory() as folder:
         videos = loaders.make_files(Path(folder), num_files, crf=crf)
         sizes = [os.path.getsize(videos.path(i)) for i in range(num_files)]

@@ -16,6 +16,7 @@ from diffmae_video.bench import loaders
 from diffmae_video.data import VideoList
 from diffmae_video.data.pyav_reader import PyavReader, VideoInfo
 from tests.data.helpers import run_script
+from tools.bench import main as bench_main
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,12 @@ def test_asking_for_nothing_is_one_line_and_exit_code_2() -> None:
     assert ran.returncode == 2
     assert "give --cfg RECIPE" in ran.stderr
     assert ran.stderr.count("\n") == 1
+
+
+def test_missing_contenders_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert bench_main(["data", "--ratios", "1"]) == 2
+    assert "compares with ffmpeg, not installed here" in capsys.readouterr().err
 
 
 def test_a_ratio_is_the_median_over_rounds_of_what_took_turns() -> None:

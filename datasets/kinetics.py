@@ -16,6 +16,8 @@ from pathlib import Path
 
 from listing import Clip, FileIndex, write_collection
 
+from diffmae_video.errors import UserError
+
 COLUMNS = ("youtube_id", "time_start", "time_end")
 
 
@@ -23,13 +25,13 @@ def read_annotations(path: Path) -> list[dict[str, str]]:
     """Rows of an official CSV.
 
     Raises:
-        ValueError: a column is missing.
+        UserError: a column is missing.
     """
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         lacking = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         if lacking:
-            raise ValueError(f"{path}: no column {lacking[0]}; give the official CSV (label,youtube_id,time_start,...)")
+            raise UserError(f"{path}: no column {lacking[0]}; give the official CSV (label,youtube_id,time_start,...)")
         return list(reader)
 
 
@@ -56,7 +58,7 @@ def prepare(annotations: dict[str, Path], root: Path, out: Path) -> str:
     labels = {name: i for i, name in enumerate(classes)}
     unknown = sorted({row["label"] for split in rows.values() for row in split if "label" in row} - set(labels))
     if unknown:
-        raise ValueError(f"class {unknown[0]!r} is not in the training CSV; give CSVs of one Kinetics")
+        raise UserError(f"class {unknown[0]!r} is not in the training CSV; give CSVs of one Kinetics")
     clips = {split: [to_clip(row, labels) for row in split_rows] for split, split_rows in rows.items()}
     return write_collection(out, FileIndex(root), classes, dict(clips))
 
@@ -73,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     annotations = {"train": options.train, "val": options.val} | ({"test": options.test} if options.test else {})
     try:
         print(prepare(annotations, options.root, options.out))
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

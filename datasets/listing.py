@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffmae_video.data.annotations import HEADER, VIDEO_SUFFIXES
+from diffmae_video.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class FileIndex:
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
-            raise ValueError(f"--root {root}: must be a folder of videos")
+            raise UserError(f"--root {root}: must be a folder of videos")
         self._found: dict[str, list[str]] = {}
         for place, folders, files in os.walk(root, followlinks=True):
             folders.sort()
@@ -92,7 +93,7 @@ def prepare_split(
     try:
         classes, parts = read(options.splits, options.split)
         print(write_collection(options.out, FileIndex(options.root), classes, dict(parts)))
-    except (ValueError, KeyError, OSError) as error:
+    except (UserError, KeyError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

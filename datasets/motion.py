@@ -25,6 +25,7 @@ from motion_scenes import CLASSES, SPLITS, Pictures, load_pictures, render_scene
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from diffmae_video.errors import UserError
 from diffmae_video.report.video import write_video
 
 # Raised when the same options give other pictures, so that an old folder is not taken for a new one.
@@ -46,11 +47,11 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.size < 16 or self.size % 2:
-            raise ValueError(f"--size {self.size} must be even (4:2:0 colour) and at least 16; use 40")
+            raise UserError(f"--size {self.size} must be even (4:2:0 colour) and at least 16; use 40")
         if self.frames < 2:
-            raise ValueError(f"--frames {self.frames} must be at least 2: one frame does not move; use 16")
+            raise UserError(f"--frames {self.frames} must be at least 2: one frame does not move; use 16")
         if self.fps < 1:
-            raise ValueError(f"--fps {self.fps} must be at least 1; use 16")
+            raise UserError(f"--fps {self.fps} must be at least 1; use 16")
 
 
 def make(
@@ -65,7 +66,7 @@ def make(
     """Write the data set under ``root``; what is there already is kept.
 
     Raises:
-        ValueError: impossible counts, or ``root`` holds videos made with other options.
+        UserError: impossible counts, or ``root`` holds videos made with other options.
     """
     _check_counts(num_train=num_train, num_val=num_val, num_labelled=num_labelled)
     root.mkdir(parents=True, exist_ok=True)
@@ -119,9 +120,9 @@ def _make_videos(missing: list[tuple[str, int]], *, root: Path, options: Options
 def _check_counts(*, num_train: int, num_val: int, num_labelled: int) -> None:
     for option, count in (("--num-train", num_train), ("--num-val", num_val), ("--num-labelled", num_labelled)):
         if count < len(CLASSES):
-            raise ValueError(f"{option} {count} must be at least {len(CLASSES)}, one video a class")
+            raise UserError(f"{option} {count} must be at least {len(CLASSES)}, one video a class")
     if num_labelled > num_train:
-        raise ValueError(
+        raise UserError(
             f"--num-labelled {num_labelled} exceeds --num-train {num_train}: the labelled videos are the first "
             "of the training videos; lower the one or raise the other"
         )
@@ -135,7 +136,7 @@ def _claim(root: Path, options: Options) -> None:
         return
     noted = json.loads(note.read_text(encoding="utf-8"))
     if noted != asdict(options):
-        raise ValueError(
+        raise UserError(
             f"{root} holds videos made with {noted}, not {asdict(options)}; choose another --root or delete it"
         )
 
@@ -183,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
             options=options,
             num_workers=asked.workers,
         )
-    except ValueError as error:
+    except UserError as error:
         print(f"motion.py: {error}", file=sys.stderr)
         return 2
     return 0

@@ -26,6 +26,7 @@ from diffmae_video.bench import loaders
 from diffmae_video.bench.data import interleave
 from diffmae_video.data import VideoList
 from diffmae_video.data.annotations import VIDEO_SUFFIXES
+from diffmae_video.errors import UserError
 
 MEASURED = 24  # videos, and loads of each side, that the gain is measured on
 
@@ -34,7 +35,7 @@ def find_videos(root: Path) -> dict[Path, Path]:
     """The videos below ``root``: relative path of each, and of its re-encoded twin.
 
     Raises:
-        ValueError: no videos, or two that differ in the suffix only and would be written to one file.
+        UserError: no videos, or two that differ in the suffix only and would be written to one file.
     """
     twins: dict[Path, Path] = {}
     sources: dict[Path, Path] = {}
@@ -46,10 +47,10 @@ def find_videos(root: Path) -> dict[Path, Path]:
                 continue
             twin = source.with_suffix(".mp4")
             if twin in sources:
-                raise ValueError(f"{sources[twin]} and {source} would both become {twin}; move one of them away")
+                raise UserError(f"{sources[twin]} and {source} would both become {twin}; move one of them away")
             sources[twin], twins[source] = source, twin
     if not twins:
-        raise ValueError(f"--root {root}: no videos below it")
+        raise UserError(f"--root {root}: no videos below it")
     return twins
 
 
@@ -112,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         twins = find_videos(options.root)
-    except ValueError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     work = partial(

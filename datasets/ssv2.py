@@ -16,16 +16,18 @@ from pathlib import Path
 
 from listing import Clip, FileIndex, write_collection
 
+from diffmae_video.errors import UserError
+
 
 def read_classes(path: Path) -> list[str]:
     """Class names of labels.json ({name: number as text}), in the order of their numbers.
 
     Raises:
-        ValueError: the numbers are not 0, 1, 2, ...
+        UserError: the numbers are not 0, 1, 2, ...
     """
     numbered = {int(number): name for name, number in json.loads(path.read_text(encoding="utf-8")).items()}
     if sorted(numbered) != list(range(len(numbered))):
-        raise ValueError(f"{path}: its numbers must be 0..{len(numbered) - 1}; give the official labels.json")
+        raise UserError(f"{path}: its numbers must be 0..{len(numbered) - 1}; give the official labels.json")
     return [numbered[i] for i in range(len(numbered))]
 
 
@@ -38,7 +40,7 @@ def read_split(path: Path, labels: dict[str, int]) -> list[Clip]:
     """The videos of a train, validation or test JSON; label -1 where there is no template.
 
     Raises:
-        ValueError: a template that isn't in labels.json.
+        UserError: a template that isn't in labels.json.
     """
     clips = []
     for entry in json.loads(path.read_text(encoding="utf-8")):
@@ -46,7 +48,7 @@ def read_split(path: Path, labels: dict[str, int]) -> list[Clip]:
         if "template" in entry:
             name = template_class(entry["template"])
             if name not in labels:
-                raise ValueError(f"{path}: template {entry['template']!r} is not in labels.json of this release")
+                raise UserError(f"{path}: template {entry['template']!r} is not in labels.json of this release")
             label = labels[name]
         clips.append(Clip(stems=(str(entry["id"]),), label=label))
     return clips
@@ -68,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         labels = {name: i for i, name in enumerate(classes)}
         splits = {split: read_split(path, labels) for split, path in files.items()}
         print(write_collection(options.out, FileIndex(options.root), classes, dict(splits)))
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

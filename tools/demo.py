@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from diffmae_video.errors import UserError
 from diffmae_video.wheels import wheel_path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     started = time.monotonic()
     try:
         code = run_all(asked.runs)
-    except ValueError as error:
+    except UserError as error:
         print(f"demo.py: {error}", file=sys.stderr)
         return 2
     if code == 0:

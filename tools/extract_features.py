@@ -22,6 +22,7 @@ from diffmae_video.data import VideoList, read_videos, test_loader
 from diffmae_video.engine.build import build_views
 from diffmae_video.engine.pixels import normalize
 from diffmae_video.engine.weights import load_encoder, run_recipe
+from diffmae_video.errors import UserError
 
 
 @torch.no_grad()
@@ -42,7 +43,7 @@ def extract(asked: argparse.Namespace) -> list[str]:
                 rows.append(row.numpy())
                 kept.append(index)
     if not rows:
-        raise ValueError(f"none of the {len(videos)} videos can be read, the first {unread[0]}; check --root")
+        raise UserError(f"none of the {len(videos)} videos can be read, the first {unread[0]}; check --root")
     write_features(asked.out, np.stack(rows), videos, kept)
     return unread
 
@@ -84,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser().parse_args(arguments)
     try:
         unread = extract(asked)
-    except ValueError as error:
+    except UserError as error:
         print(f"extract_features.py: {error}", file=sys.stderr)
         return 2
     for line in unread:

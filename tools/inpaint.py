@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from diffmae_video.engine.weights import load_diffmae
+from diffmae_video.errors import UserError
 from diffmae_video.report import inpainting
 from diffmae_video.report.fillers import Quality
 from diffmae_video.report.inpainting import MASK_FORMS, Sampling
@@ -75,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for name, quality in run(asked).items():
             print(f"{name:14s} PSNR {quality.psnr:6.2f} dB   SSIM {quality.ssim:.3f}")
-    except ValueError as error:
+    except UserError as error:
         print(f"inpaint.py: {error}", file=sys.stderr)
         return 2
     print(f"written to {asked.out}")

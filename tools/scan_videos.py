@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from diffmae_video.data import read_videos
 from diffmae_video.data.scan import read_manifest, scan, summarise
+from diffmae_video.errors import UserError
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         videos = read_videos(options.list, root=options.root, dataset=options.dataset)
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     known = len(read_manifest(options.manifest)) if options.manifest.exists() else 0

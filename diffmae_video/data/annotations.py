@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from diffmae_video.data.videos import VideoList
+from diffmae_video.errors import UserError
 
 HEADER = ("path", "label", "start_seconds", "end_seconds")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp")
@@ -38,7 +39,7 @@ def read_videos(
         manifest: CSV written by tools/scan_videos.py; videos it calls bad are left out.
 
     Raises:
-        ValueError: not such a list, no videos, or a label without a class.
+        UserError: not such a list, no videos, or a label without a class.
     """
     list_path = Path(list_path)
     if dataset in ("folder", "images"):
@@ -47,11 +48,11 @@ def read_videos(
         videos = _read_list(list_path, str(root), dataset)
     else:
         names = ", ".join([*NUM_CLASSES, "list", "folder", "images"])
-        raise ValueError(f"dataset={dataset!r}: must be one of {names}")
+        raise UserError(f"dataset={dataset!r}: must be one of {names}")
     if manifest is not None:
         videos = without_bad(videos, Path(manifest))
     if not len(videos):
-        raise ValueError(f"{list_path}: no videos; see datasets/README.md for the formats")
+        raise UserError(f"{list_path}: no videos; see datasets/README.md for the formats")
     return videos
 
 
@@ -91,7 +92,7 @@ def _parse_ours(list_path: Path, text: str) -> tuple[list[str], list[int], np.nd
             if timed:
                 segments.append((_seconds(row["start_seconds"]), _seconds(row["end_seconds"])))
         except (TypeError, ValueError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{list_path}:{reader.line_num}: {row} is not path,label[,start_seconds,end_seconds]"
             ) from error
     return names, labels, np.array(segments, dtype=np.float64).reshape(-1, 2) if timed else None
@@ -108,7 +109,7 @@ def _parse_plain(list_path: Path, text: str) -> tuple[list[str], list[int]]:
             continue
         found = _LINE.match(line.strip())
         if found is None:
-            raise ValueError(f"{list_path}:{number}: {line!r} does not end in an integer label; see datasets/README.md")
+            raise UserError(f"{list_path}:{number}: {line!r} does not end in an integer label; see datasets/README.md")
         pairs.append((found["path"], int(found["label"])))
     inner = [_LINE.match(name) for name, _ in pairs]
     # Frame folders are listed as "path num_frames label": then what is left of every line ends in a number.
@@ -121,20 +122,20 @@ def _check_labels(list_path: Path, labels: list[int], classes: tuple[str, ...], 
     expected = NUM_CLASSES.get(dataset, len(classes))  # 0: any number
     known = len(classes) or expected
     if known != expected:
-        raise ValueError(
+        raise UserError(
             f"{list_path}: classes.txt has {known} classes, {dataset} has {expected}; "
             "data.dataset=list takes any number"
         )
     if labels and (min(labels) < -1 or (known and max(labels) >= known)):
         wrong = min(labels) if min(labels) < -1 else max(labels)
         rule = f"-1 for none, or 0..{known - 1}, a line of classes.txt" if known else "-1 for none, or 0 and up"
-        raise ValueError(f"{list_path}: label {wrong} must be {rule}; prepare the list again")
+        raise UserError(f"{list_path}: label {wrong} must be {rule}; prepare the list again")
 
 
 def _read_folder(folder: Path, suffixes: tuple[str, ...]) -> VideoList:
     """A folder of class folders; one without class folders gives videos without labels."""
     if not folder.is_dir():
-        raise ValueError(f"{folder}: must be a folder of class folders; give a folder, or dataset=list for a list file")
+        raise UserError(f"{folder}: must be a folder of class folders; give a folder, or dataset=list for a list file")
     classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     named = [(name, label) for label, c in enumerate(classes) for name in _files(folder, c, suffixes)]
     if not named:

@@ -17,13 +17,14 @@ from diffmae_video.data.decode import BACKENDS, SELF_TIMED, DecodeError, VideoRe
 from diffmae_video.data.transforms import Box
 from diffmae_video.data.videos import VideoList
 from diffmae_video.data.watchdog import Watchdog
+from diffmae_video.errors import UserError
 from diffmae_video.seeding import generator
 
 # So many unreadable videos in a row mean a wrong root or a lost disk, not a few broken files.
 MAX_REPLACED = 20
 
 
-class UnreadableVideosError(ValueError):
+class UnreadableVideosError(UserError):
     """Many videos in a row could not be read; the message has the first."""
 
 
@@ -53,7 +54,7 @@ class TrainClips(Dataset[dict[str, Any]]):
     ``broken``: (path, reason) of unreadable videos, each replaced by the next in the epoch's order.
 
     Raises:
-        ValueError: an argument out of its range, or a flip that the collection doesn't allow.
+        UserError: an argument out of its range, or a flip that the collection doesn't allow.
         UnreadableVideosError: (when indexed) ``MAX_REPLACED`` videos in a row can't be read.
     """
 
@@ -80,7 +81,7 @@ class TrainClips(Dataset[dict[str, Any]]):
     ) -> None:
         _check_choices(sampling, short_video, backend)
         if flip and not videos.flip_allowed:
-            raise ValueError(
+            raise UserError(
                 "flip=true: a mirrored video of this collection shows another class; use flip=false, "
                 "or exchange the labels (data.swap_flip_labels=true)"
             )
@@ -279,4 +280,4 @@ def _check_choices(sampling: str, short_video: str, backend: str) -> None:
         ("backend", backend, BACKENDS),
     ):
         if value not in choices:
-            raise ValueError(f"{name}={value!r}: must be one of {', '.join(choices)}")
+            raise UserError(f"{name}={value!r}: must be one of {', '.join(choices)}")

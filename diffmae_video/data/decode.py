@@ -20,12 +20,14 @@ from typing import Protocol
 
 import numpy as np
 
+from diffmae_video.errors import UserError
+
 BACKENDS = ("auto", "pyav", "decord", "torchcodec")
 # These give up a slow file by themselves, between packets and within FFmpeg's reads.
 SELF_TIMED = ("auto", "pyav")
 
 
-class DecodeError(ValueError):
+class DecodeError(UserError):
     """A video that can't be read.
 
     Attributes:
@@ -116,10 +118,10 @@ def open_video(
 
     Raises:
         DecodeError: the file can't be read, or isn't a video.
-        ValueError: an unknown backend, or one that isn't installed.
+        UserError: an unknown backend, or one that isn't installed.
     """
     if backend not in _OPENERS:
-        raise ValueError(f"backend={backend!r}: must be one of {', '.join(BACKENDS)}")
+        raise UserError(f"backend={backend!r}: must be one of {', '.join(BACKENDS)}")
     if check_path(path) == "folder":
         from diffmae_video.data.folder_reader import FolderReader
 
@@ -127,7 +129,7 @@ def open_video(
     try:
         opener = _OPENERS[backend]()
     except ImportError as error:
-        raise ValueError(f"backend={backend}: not installed ({error}); install {backend}, or use auto") from error
+        raise UserError(f"backend={backend}: not installed ({error}); install {backend}, or use auto") from error
     return opener(path, segment=segment, timeout_seconds=timeout_seconds)
 
 

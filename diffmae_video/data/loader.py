@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from diffmae_video.data.dataset import TestViews
+from diffmae_video.errors import UserError
 
 Batch = dict[str, Any]
 
@@ -39,11 +40,11 @@ def train_loader(
     ``broken``: (path, reason) of the videos passed over.
 
     Raises:
-        ValueError: ``batch_size`` isn't a multiple of ``world_size``.
+        UserError: ``batch_size`` isn't a multiple of ``world_size``.
     """
     if batch_size % world_size:
         nearest = math.ceil(batch_size / world_size) * world_size
-        raise ValueError(f"batch_size={batch_size}: must be a multiple of the {world_size} ranks; use {nearest}")
+        raise UserError(f"batch_size={batch_size}: must be a multiple of the {world_size} ranks; use {nearest}")
     steps = _Steps(batch_size, rank, world_size, start_step, num_steps)
     return _loader(dataset, steps, num_workers, pin_memory)
 

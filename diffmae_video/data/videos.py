@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from diffmae_video.errors import UserError
+
 
 @dataclass(frozen=True, eq=False)
 class VideoList:
@@ -94,12 +96,12 @@ class VideoList:
         """The same videos with their labels counted in another order of class names.
 
         Raises:
-            ValueError: a class of this list is not among ``classes``.
+            UserError: a class of this list is not among ``classes``.
         """
         place = {name: i for i, name in enumerate(classes)}
         unknown = [name for name in self.classes if name not in place]
         if unknown:
-            raise ValueError(f"class {unknown[0]!r} is not among the {len(place)} given; compare the two classes.txt")
+            raise UserError(f"class {unknown[0]!r} is not among the {len(place)} given; compare the two classes.txt")
         moved = np.array([place[name] for name in self.classes], dtype=np.int64)
         labels = np.where(self.labels >= 0, moved[np.maximum(self.labels, 0)], -1) if len(moved) else self.labels
         flipped = replace(self, labels=labels, classes=tuple(classes), flip_labels=None)
@@ -113,15 +115,15 @@ def with_flip_labels(videos: VideoList) -> VideoList:
     and has no counterpart would be wrong when mirrored.
 
     Raises:
-        ValueError: there is such a class, or the list has no class names.
+        UserError: there is such a class, or the list has no class names.
     """
     if not videos.classes:
-        raise ValueError("flip needs class names to exchange left and right in; put classes.txt beside the list")
+        raise UserError("flip needs class names to exchange left and right in; put classes.txt beside the list")
     place = {name: i for i, name in enumerate(videos.classes)}
     mirrored = [mirrored_name(name) for name in videos.classes]
     lone = [name for name, other in zip(videos.classes, mirrored, strict=True) if other not in place]
     if lone:
-        raise ValueError(f"class {lone[0]!r} has no counterpart with left and right exchanged; train without flip")
+        raise UserError(f"class {lone[0]!r} has no counterpart with left and right exchanged; train without flip")
     labels = np.array([place[name] for name in mirrored], dtype=np.int64)
     return replace(videos, flip_allowed=True, flip_labels=labels)
 

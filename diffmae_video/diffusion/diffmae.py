@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from diffmae_video.diffusion.feature import FeatureTarget
 from diffmae_video.diffusion.objective import OBJECTIVES, DiffusionObjective, MaskedObjective
 from diffmae_video.diffusion.schedule import Schedule
+from diffmae_video.errors import UserError
 from diffmae_video.model.decoder import Decoder
 from diffmae_video.model.encoder import SpacetimeViT
 from diffmae_video.model.masking import Mask, draw_masks
@@ -72,7 +73,7 @@ class DiffMAE(nn.Module):
         features: a second target from a frozen teacher.
 
     Raises:
-        ValueError: for unknown names, combinations without meaning, or a fraction outside (0, 1].
+        UserError: for unknown names, combinations without meaning, or a fraction outside (0, 1].
     """
 
     def __init__(
@@ -171,12 +172,12 @@ def cube_stats(cubes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check_options(*, objective: str, target: str, pixels: str, predict_fraction: float) -> None:
-    """Refuse names that don't exist and combinations that mean nothing, with a ValueError."""
+    """Refuse names that don't exist and combinations that mean nothing, with a UserError."""
     if objective not in OBJECTIVES:
-        raise ValueError(f"objective {objective!r} is not one of {', '.join(OBJECTIVES)}")
+        raise UserError(f"objective {objective!r} is not one of {', '.join(OBJECTIVES)}")
     if objective == "mae" and target != "x0":
-        raise ValueError(f"target {target!r} needs noise, which the mae objective hasn't; use target x0")
+        raise UserError(f"target {target!r} needs noise, which the mae objective hasn't; use target x0")
     if pixels not in PIXELS:
-        raise ValueError(f"pixels {pixels!r} is not one of {', '.join(PIXELS)}")
+        raise UserError(f"pixels {pixels!r} is not one of {', '.join(PIXELS)}")
     if not 0 < predict_fraction <= 1:
-        raise ValueError(f"predict_fraction ({predict_fraction}) must be above 0 and at most 1; 1 predicts all")
+        raise UserError(f"predict_fraction ({predict_fraction}) must be above 0 and at most 1; 1 predicts all")

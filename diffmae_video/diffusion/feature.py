@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffmae_video.diffusion.objective import MaskedObjective
+from diffmae_video.errors import UserError
 from diffmae_video.model.decoder import CrossDecoder
 from diffmae_video.model.encoder import SpacetimeViT
 from diffmae_video.model.patches import take
@@ -70,15 +71,15 @@ def timm_teacher(name: str, *, checkpoint: str | Path) -> Teacher:
         checkpoint: file with its weights, as timm reads them.
 
     Raises:
-        ValueError: if timm doesn't know the name, the file isn't there, or the model has no feature maps.
+        UserError: if timm doesn't know the name, the file isn't there, or the model has no feature maps.
     """
     if not timm.is_model(name):
-        raise ValueError(f"feature teacher {name!r} is not a timm model; timm.list_models() names them")
+        raise UserError(f"feature teacher {name!r} is not a timm model; timm.list_models() names them")
     if not Path(checkpoint).is_file():
-        raise ValueError(f"the feature teacher's checkpoint {str(checkpoint)!r} is not a file; give its weights")
+        raise UserError(f"the feature teacher's checkpoint {str(checkpoint)!r} is not a file; give its weights")
     network: Any = timm.create_model(name, checkpoint_path=str(checkpoint))
     if not hasattr(network, "forward_intermediates"):
-        raise ValueError(f"timm's {name!r} has no forward_intermediates; use a ViT, a ConvNeXt or another that has")
+        raise UserError(f"timm's {name!r} has no forward_intermediates; use a ViT, a ConvNeXt or another that has")
     config = network.pretrained_cfg
     return Teacher(
         _LastFeatureMap(network),
@@ -110,7 +111,7 @@ class FeatureTarget(nn.Module):
         std: per-channel standard deviation they were normalised with.
 
     Raises:
-        ValueError: if the weight isn't positive.
+        UserError: if the weight isn't positive.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class FeatureTarget(nn.Module):
     ) -> None:
         super().__init__()
         if weight <= 0:
-            raise ValueError(f"the feature target's weight ({weight}) must be positive; leave the teacher out instead")
+            raise UserError(f"the feature target's weight ({weight}) must be positive; leave the teacher out instead")
         self.weight = weight
         self.tubelet, self.grid = encoder.tubelet, encoder.grid
         self.decoder = CrossDecoder(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffmae_video.errors import UserError
 from diffmae_video.model.masking import Mask
 from diffmae_video.model.patches import cube_grid
 
@@ -23,12 +24,12 @@ def box_hole(size: ClipSize, *, x: int, y: int, w: int, h: int, t0: int, t1: int
     """A box: columns x...x+w-1 and rows y...y+h-1 in pixels, frames t0...t1-1, of a clip (frames, height, width).
 
     Raises:
-        ValueError: if the box is empty or leaves the clip.
+        UserError: if the box is empty or leaves the clip.
     """
     spans = {"frames": (t0, t1, size[0]), "rows": (y, y + h, size[1]), "columns": (x, x + w, size[2])}
     for name, (first, end, length) in spans.items():
         if not 0 <= first < end <= length:
-            raise ValueError(f"the box's {name} {first}...{end - 1} must lie in 0...{length - 1} of the clip")
+            raise UserError(f"the box's {name} {first}...{end - 1} must lie in 0...{length - 1} of the clip")
     hole = torch.zeros(size, dtype=torch.bool)
     hole[t0:t1, y : y + h, x : x + w] = True
     return hole
@@ -38,10 +39,10 @@ def centre_hole(size: ClipSize, *, fraction: float = 0.5) -> Tensor:
     """A box in the middle of every frame, ``fraction`` of its height and width.
 
     Raises:
-        ValueError: if the fraction isn't in (0, 1), or gives no pixel.
+        UserError: if the fraction isn't in (0, 1), or gives no pixel.
     """
     if not 0 < fraction < 1:
-        raise ValueError(f"the centre hole's fraction ({fraction}) must be above 0 and below 1; 0.5 is usual")
+        raise UserError(f"the centre hole's fraction ({fraction}) must be above 0 and below 1; 0.5 is usual")
     frames, height, width = size
     h, w = round(height * fraction), round(width * fraction)
     return box_hole(size, x=(width - w) // 2, y=(height - h) // 2, w=w, h=h, t0=0, t1=frames)
@@ -53,15 +54,15 @@ def read_hole(path: str | Path, size: ClipSize) -> Tensor:
     Frames of another height and width are resized to the clip's by the nearest pixel.
 
     Raises:
-        ValueError: if the file can't be read, or has neither one frame nor the clip's number of frames.
+        UserError: if the file can't be read, or has neither one frame nor the clip's number of frames.
     """
     try:
         with av.open(str(path)) as container:
             frames = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
     except (OSError, av.FFmpegError) as error:
-        raise ValueError(f"the mask {str(path)!r} can't be read as a picture or video: {error}") from error
+        raise UserError(f"the mask {str(path)!r} can't be read as a picture or video: {error}") from error
     if len(frames) not in (1, size[0]):
-        raise ValueError(
+        raise UserError(
             f"the mask {str(path)!r} has {len(frames)} frames; give one picture, or one frame for each of the {size[0]}"
         )
     white = torch.from_numpy(np.stack(frames) > 127)[:, None].float()  # (1 or frames, 1, h, w)
@@ -73,7 +74,7 @@ def mask_of_hole(hole: Tensor, *, tubelet: int, patch_size: int, batch: int = 1)
     """The cubes with at least one hidden pixel, the same for all clips of a batch.
 
     Raises:
-        ValueError: if the cubes don't tile the clip, or the hole hides none or all of them.
+        UserError: if the cubes don't tile the clip, or the hole hides none or all of them.
     """
     frames, height, width = hole.shape
     T, H, W = cube_grid((frames, height, width), tubelet=tubelet, patch_size=patch_size)

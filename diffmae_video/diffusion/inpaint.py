@@ -10,6 +10,7 @@ from torch import Tensor
 from diffmae_video.diffusion.diffmae import DiffMAE, cube_stats
 from diffmae_video.diffusion.objective import MaskedObjective
 from diffmae_video.diffusion.sampler import Step, check_sampler, sample
+from diffmae_video.errors import UserError
 from diffmae_video.model.masking import Mask
 from diffmae_video.model.patches import put, take, unpatchify
 
@@ -59,7 +60,7 @@ def inpaint(
         The filled video (B, frames, 3, height, width).
 
     Raises:
-        ValueError: if the options don't fit the model or each other.
+        UserError: if the options don't fit the model or each other.
     """
     check_sampler(sampler, eta=eta)
     _check_model(model, num_steps=num_steps, oracle_stats=oracle_stats)
@@ -130,7 +131,7 @@ class HiddenPixels:
 def _check_mask(mask: Mask, *, batch: int, num_cubes: int) -> None:
     shape = (len(mask.visible), mask.visible.shape[1] + mask.masked.shape[1])
     if shape != (batch, num_cubes):
-        raise ValueError(
+        raise UserError(
             f"a mask of (clips, cubes) = {shape} doesn't fit {batch} clips of {num_cubes} cubes;"
             f" make one for each clip, on the model's grid"
         )
@@ -138,11 +139,11 @@ def _check_mask(mask: Mask, *, batch: int, num_cubes: int) -> None:
 
 def _check_model(model: DiffMAE, *, num_steps: int, oracle_stats: bool) -> None:
     if model.pixels == "normalized" and not oracle_stats:
-        raise ValueError(
+        raise UserError(
             "this model predicts cubes normalised by their own mean and deviation, which a hidden cube doesn't show;"
             " inpaint with a model of raw pixels, or pass oracle_stats to take them from the original"
         )
     if model.pixels == "raw" and oracle_stats:
-        raise ValueError("oracle_stats is for models of normalised pixels; this one predicts raw pixels: drop it")
+        raise UserError("oracle_stats is for models of normalised pixels; this one predicts raw pixels: drop it")
     if isinstance(model.objective, MaskedObjective) and num_steps != 1:
-        raise ValueError(f"a mae model predicts in one step; num_steps ({num_steps}) must be 1")
+        raise UserError(f"a mae model predicts in one step; num_steps ({num_steps}) must be 1")

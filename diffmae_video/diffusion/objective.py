@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from diffmae_video.diffusion.process import TARGETS, add_noise, target_from_x0, x0_from_output
 from diffmae_video.diffusion.schedule import Schedule
+from diffmae_video.errors import UserError
 
 OBJECTIVES = ("diffusion", "mae")
 
@@ -53,7 +54,7 @@ class DiffusionObjective(nn.Module):
     def __init__(self, schedule: Schedule, *, target: str, cube_dim: int, width: int) -> None:
         super().__init__()
         if target not in TARGETS:
-            raise ValueError(f"target {target!r} is not one of {', '.join(TARGETS)}")
+            raise UserError(f"target {target!r} is not one of {', '.join(TARGETS)}")
         self.schedule = schedule
         self.target_kind = target
         self.num_levels, self.noise_dim = schedule.num_steps, cube_dim

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffmae_video.diffusion.process import eps_from_x0
 from diffmae_video.diffusion.schedule import Schedule
+from diffmae_video.errors import UserError
 
 SAMPLERS = ("ddim", "ddpm")
 
@@ -33,10 +34,10 @@ def time_grid(schedule_steps: int, num_steps: int) -> list[int]:
     The first is always S-1: a sample starts from pure noise, so the first level must be the noisiest.
 
     Raises:
-        ValueError: if there are more steps than levels, or none.
+        UserError: if there are more steps than levels, or none.
     """
     if not 1 <= num_steps <= schedule_steps:
-        raise ValueError(
+        raise UserError(
             f"num_steps ({num_steps}) of a sampler must be in 1...{schedule_steps}, the model's diffusion steps"
         )
     return [round(schedule_steps * (num_steps - i) / num_steps) - 1 for i in range(num_steps)]
@@ -80,7 +81,7 @@ def sample(
         trajectory: a list to append every ``Step`` to.
 
     Raises:
-        ValueError: for an unknown sampler, an eta outside 0...1 or given to DDPM, or too many steps.
+        UserError: for an unknown sampler, an eta outside 0...1 or given to DDPM, or too many steps.
     """
     check_sampler(sampler, eta=eta)
     grid = time_grid(schedule.num_steps, num_steps)
@@ -95,10 +96,10 @@ def sample(
 
 
 def check_sampler(sampler: str, *, eta: float) -> None:
-    """Refuse a sampler that doesn't exist or an eta that means nothing, with a ValueError."""
+    """Refuse a sampler that doesn't exist or an eta that means nothing, with a UserError."""
     if sampler not in SAMPLERS:
-        raise ValueError(f"sampler {sampler!r} is not one of {', '.join(SAMPLERS)}")
+        raise UserError(f"sampler {sampler!r} is not one of {', '.join(SAMPLERS)}")
     if not 0 <= eta <= 1:
-        raise ValueError(f"eta ({eta}) must be in 0...1: 0 is deterministic DDIM, 1 as noisy as DDPM")
+        raise UserError(f"eta ({eta}) must be in 0...1: 0 is deterministic DDIM, 1 as noisy as DDPM")
     if sampler == "ddpm" and eta:
-        raise ValueError(f"eta ({eta}) is an option of ddim; drop it, or use sampler ddim")
+        raise UserError(f"eta ({eta}) is an option of ddim; drop it, or use sampler ddim")

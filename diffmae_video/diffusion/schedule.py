@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from diffmae_video.errors import UserError
+
 SCHEDULES = ("linear", "cosine")
 
 MAX_BETA = 0.999  # Nichol & Dhariwal's cap: alpha_bar never reaches zero, so eps and v can always be turned to x0
@@ -44,23 +46,23 @@ class Schedule:
         alpha_bar: (S,) float64, strictly falling.
 
     Raises:
-        ValueError: for an unknown kind, fewer than one step, or a rho that isn't positive or is too small for float64.
+        UserError: for an unknown kind, fewer than one step, or a rho that isn't positive or is too small for float64.
     """
 
     def __init__(self, kind: str = "linear", *, num_steps: int = 1000, rho: float = 1.0) -> None:
         if kind not in SCHEDULES:
-            raise ValueError(f"schedule {kind!r} is not one of {', '.join(SCHEDULES)}")
+            raise UserError(f"schedule {kind!r} is not one of {', '.join(SCHEDULES)}")
         if num_steps < 1:
-            raise ValueError(f"num_steps ({num_steps}) of a schedule must be at least 1; 1000 is usual")
+            raise UserError(f"num_steps ({num_steps}) of a schedule must be at least 1; 1000 is usual")
         if rho <= 0:
-            raise ValueError(f"rho ({rho}) must be positive; 1 leaves the schedule as it is, less adds noise")
+            raise UserError(f"rho ({rho}) must be positive; 1 leaves the schedule as it is, less adds noise")
         betas = linear_betas(num_steps) if kind == "linear" else cosine_betas(num_steps)
         self.num_steps = num_steps
         self.betas = betas**rho
         self.alpha_bar = torch.cumprod(1 - self.betas, dim=0)
         # A model that is only described (meta device: shapes, FLOPs) has no values to check.
         if not self.alpha_bar.is_meta and self.alpha_bar[-1] < MIN_ALPHA_BAR:
-            raise ValueError(f"rho ({rho}) leaves nothing of x0 long before the last step; use a larger one, 0.5 to 1")
+            raise UserError(f"rho ({rho}) leaves nothing of x0 long before the last step; use a larger one, 0.5 to 1")
 
     def levels(self) -> Tensor:
         """(S, 2) float64: the factors of x0 and of the noise, sqrt(alpha_bar) and sqrt(1 - alpha_bar)."""

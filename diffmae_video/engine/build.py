@@ -16,6 +16,7 @@ from diffmae_video.engine.lr import scaled_lr
 from diffmae_video.engine.optim import build_optimizer, param_groups
 from diffmae_video.engine.plan import Plan
 from diffmae_video.engine.state import TrainState
+from diffmae_video.errors import UserError
 from diffmae_video.model import (
     SIZES,
     CrossDecoder,
@@ -42,7 +43,7 @@ PREPARED_BY = {
 }
 
 
-class MissingDataError(ValueError):
+class MissingDataError(UserError):
     """A list that the recipe names isn't there; one line with the command that makes it."""
 
 
@@ -204,12 +205,12 @@ def build_plan(recipe: Recipe, stage: str, *, num_videos: int, world_size: int) 
     """The stage in steps and rates.
 
     Raises:
-        ValueError: the batch can't be shared out equally over ranks and accumulation steps.
+        UserError: the batch can't be shared out equally over ranks and accumulation steps.
     """
     train = stage_section(recipe, stage)
     parts = world_size * train.accumulation
     if train.batch_size % parts:
-        raise ValueError(
+        raise UserError(
             f"{stage}.batch_size={train.batch_size}: must be a multiple of ranks ({world_size}) x {stage}.accumulation "
             f"({train.accumulation}); use {math.ceil(train.batch_size / parts) * parts}"
         )
@@ -258,13 +259,13 @@ def class_labels(videos: VideoList, classes: Sequence[str]) -> VideoList:
     """``videos`` with labels in the order of ``classes``, matched by name.
 
     Raises:
-        ValueError: a class of the videos isn't among ``classes``.
+        UserError: a class of the videos isn't among ``classes``.
     """
     if tuple(videos.classes) == tuple(classes):
         return videos
     unknown = sorted(set(videos.classes) - set(classes))
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"class {unknown[0]!r} ({len(unknown)} such) of the list isn't among the model's {len(classes)}; "
             "test on lists prepared with the classes.txt of its training"
         )

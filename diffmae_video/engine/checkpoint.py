@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import torch
 
 from diffmae_video.engine.files import reason_of, sha256, steps_in, sync_folder
+from diffmae_video.errors import UserError
 
 LOG = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ _TRAILER_BYTES = len(_MARK) + 64
 _NAME = re.compile(r"step-(\d{8,})\.pt")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that can't be written, or that must not be loaded; one line."""
 
 
@@ -117,12 +118,12 @@ class CheckpointFolder:
         keep_last: how many step files to keep; ``best.pt`` never counts and is never pruned.
 
     Raises:
-        ValueError: ``keep_last`` is below 1.
+        UserError: ``keep_last`` is below 1.
     """
 
     def __init__(self, folder: str | Path, *, keep_last: int = 2) -> None:
         if keep_last < 1:
-            raise ValueError(f"keep_last ({keep_last}) must be at least 1, or nothing could be resumed; use 1 or more")
+            raise UserError(f"keep_last ({keep_last}) must be at least 1, or nothing could be resumed; use 1 or more")
         self.folder = Path(folder)
         self.keep_last = keep_last
 

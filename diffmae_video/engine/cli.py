@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from diffmae_video.engine.describe import describe
 from diffmae_video.engine.errors import TrainingStopped
 from diffmae_video.engine.runner import run
+from diffmae_video.errors import UserError
 from diffmae_video.recipe import Recipe, load_recipe
 from diffmae_video.recipe.rules import walk
 
@@ -26,13 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(_key_table())
             return 0
         if not parsed.cfg:
-            raise ValueError("--cfg is missing; give a recipe, as in --cfg configs/motion_tiny.yaml")
+            raise UserError("--cfg is missing; give a recipe, as in --cfg configs/motion_tiny.yaml")
         recipe = load_recipe(parsed.cfg, parsed.overrides)
         if parsed.dry_run:
             print(describe(recipe, world_size=int(os.environ["WORLD_SIZE"]) if "WORLD_SIZE" in os.environ else 1))
             return 0
         return run(recipe, profile_steps=parsed.profile)
-    except ValueError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
     except TrainingStopped as error:

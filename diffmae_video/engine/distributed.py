@@ -86,7 +86,7 @@ def stop_world(world: World) -> None:
 def abandon_world(world: World, error: BaseException) -> None:
     """Tell the other ranks that this one ends with ``error``, so that none of them waits for it.
 
-    They end with the same exit code: 2 for what a user can put right (ValueError), 1 for the rest.
+    They end with the same exit code: 2 for what a user can put right (UserError), 1 for the rest.
     """
     if world.heartbeat is not None:
         world.heartbeat.fail(error)

@@ -1,4 +1,4 @@
-"""Why a run ends before it is finished, other than by a user's mistake (those are ValueErrors)."""
+"""Why a run ends before it is finished, other than by a user's mistake (those are UserErrors)."""
 
 
 class Interrupted(Exception):

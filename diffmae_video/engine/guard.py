@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from diffmae_video.errors import UserError
+
 SPIKE_WINDOW = 100
 SPIKE_SIGMAS = 6.0
 
@@ -81,7 +83,7 @@ class SpikeAlarm:
         return message
 
 
-class OutOfMemory(ValueError):
+class OutOfMemory(UserError):
     """The device's memory doesn't suffice; one line with the levers."""
 
 

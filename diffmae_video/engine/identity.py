@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from diffmae_video.errors import UserError
 from diffmae_video.recipe import Recipe, load_recipe
 from diffmae_video.recipe.rules import walk
 
@@ -39,7 +40,7 @@ _FREE = {
 WAYS_OUT = "give another output_dir, or set it back"
 
 
-class OtherRunError(ValueError):
+class OtherRunError(UserError):
     """A folder or a checkpoint belongs to another run; one line naming the difference."""
 
 

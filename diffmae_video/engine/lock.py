@@ -10,10 +10,12 @@ import socket
 from pathlib import Path
 from types import TracebackType
 
+from diffmae_video.errors import UserError
+
 LOG = logging.getLogger(__name__)
 
 
-class RunLockError(ValueError):
+class RunLockError(UserError):
     """Another live run holds the folder; one line with its host and process id."""
 
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from diffmae_video.engine.distributed import World
 from diffmae_video.engine.files import replace_text
+from diffmae_video.errors import UserError
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -38,7 +39,7 @@ class MetricsLog:
         wandb: a project to log to as well; "" for no wandb.
 
     Raises:
-        ValueError: ``wandb`` is set and wandb isn't installed.
+        UserError: ``wandb`` is set and wandb isn't installed.
     """
 
     def __init__(
@@ -256,9 +257,7 @@ def _start_wandb(project: str, folder: Path) -> Any:
     try:
         import wandb
     except ImportError:
-        raise ValueError(
-            f"wandb ({project}) needs the package of that name; install it, or leave wandb empty"
-        ) from None
+        raise UserError(f"wandb ({project}) needs the package of that name; install it, or leave wandb empty") from None
     # One id a stage folder: a resumed run goes on in the same record.
     name = f"{folder.resolve().parent.name}-{folder.name}"
     return wandb.init(project=project, dir=str(folder), id=name, name=name, resume="allow")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import MutableMapping
 
+from diffmae_video.errors import UserError
 
-class WorldError(ValueError):
+
+class WorldError(UserError):
     """The launcher's variables or the device don't fit together; one line."""
 
 

@@ -18,12 +18,13 @@ from diffmae_video.engine.lock import RunLock
 from diffmae_video.engine.signals import RESUME_ME, StopFlag
 from diffmae_video.engine.stages import Run, run_finetune, run_pretrain, run_test
 from diffmae_video.engine.status import Status
+from diffmae_video.errors import UserError
 from diffmae_video.recipe import Recipe, dump_recipe
 
 STAGES: dict[str, Callable[[Run], None]] = {"pretrain": run_pretrain, "finetune": run_finetune, "test": run_test}
 
 
-class OutputError(ValueError):
+class OutputError(UserError):
     """The run's folder can't be written; one line."""
 
 
@@ -38,7 +39,7 @@ def run(recipe: Recipe, *, profile_steps: int = 0) -> int:
         0 when every stage is finished, 75 when a signal stopped it (saved; run it again to go on).
 
     Raises:
-        ValueError: what a user can put right, in one line.
+        UserError: what a user can put right, in one line.
         TrainingStopped: training can't go on; everything saved is kept.
     """
     world = start_world(recipe.device)

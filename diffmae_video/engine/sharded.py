@@ -34,6 +34,7 @@ from torch.distributed.checkpoint.planner import ReadItem
 from diffmae_video.engine.checkpoint import CheckpointError
 from diffmae_video.engine.distributed import World, any_rank, barrier, gather_objects
 from diffmae_video.engine.files import reason_of, sha256_of, steps_in, sync_folder
+from diffmae_video.errors import UserError
 
 LOG = logging.getLogger(__name__)
 
@@ -50,12 +51,12 @@ class ShardedFolder:
         keep_last: how many checkpoints to keep.
 
     Raises:
-        ValueError: ``keep_last`` is below 1.
+        UserError: ``keep_last`` is below 1.
     """
 
     def __init__(self, folder: str | Path, *, world: World, keep_last: int = 2) -> None:
         if keep_last < 1:
-            raise ValueError(f"keep_last ({keep_last}) must be at least 1, or no run could be resumed; use 2")
+            raise UserError(f"keep_last ({keep_last}) must be at least 1, or no run could be resumed; use 2")
         self.folder = Path(folder)
         self.world = world
         self.keep_last = keep_last

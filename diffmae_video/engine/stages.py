@@ -30,6 +30,7 @@ from diffmae_video.engine.speed import Speed, measure_peak_flops
 from diffmae_video.engine.status import Status
 from diffmae_video.engine.training import Training
 from diffmae_video.engine.weights import load_encoder_weights
+from diffmae_video.errors import UserError
 from diffmae_video.model import VideoClassifier
 from diffmae_video.recipe import Recipe, plain_recipe
 from diffmae_video.seeding import derive_seed
@@ -170,7 +171,7 @@ def initial_weights(recipe: Recipe) -> Path | None:
     """The file that fine-tuning's encoder comes from; None from scratch.
 
     Raises:
-        ValueError: ``finetune.init=pretrain`` and this run has no finished pre-training.
+        UserError: ``finetune.init=pretrain`` and this run has no finished pre-training.
     """
     init = recipe.finetune.init
     if init == "none":
@@ -179,7 +180,7 @@ def initial_weights(recipe: Recipe) -> Path | None:
         return Path(init)
     path = Path(recipe.output_dir) / "pretrain" / "weights.pt"
     if not path.exists():
-        raise ValueError(
+        raise UserError(
             f"finetune.init=pretrain: {path} is not there; run the pretrain stage first, or give "
             "finetune.init=PATH (or none, from scratch)"
         )
@@ -192,7 +193,7 @@ def tested_weights(recipe: Recipe) -> Path:
     known = {"last": stage / "weights.pt", "best": stage / "checkpoints" / "best.pt"}
     path = known[recipe.test.weights] if recipe.test.weights in known else Path(recipe.test.weights)
     if not path.exists():
-        raise ValueError(
+        raise UserError(
             f"test.weights={recipe.test.weights}: {path} is not there; run the finetune stage first"
             + (" with finetune.eval_epochs above 0" if recipe.test.weights == "best" else "")
         )

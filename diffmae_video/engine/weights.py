@@ -7,6 +7,7 @@ from pathlib import Path
 from diffmae_video.diffusion import DiffMAE
 from diffmae_video.engine.build import build_classifier, build_diffmae, build_encoder
 from diffmae_video.engine.checkpoint import load_checkpoint
+from diffmae_video.errors import UserError
 from diffmae_video.model import SpacetimeViT, VideoClassifier
 from diffmae_video.recipe import Recipe, RecipeError, load_recipe
 
@@ -18,7 +19,7 @@ def load_encoder_weights(encoder: SpacetimeViT, path: str | Path) -> str:
         one line on what was copied.
 
     Raises:
-        ValueError: the file isn't a checkpoint of ours, or its encoder has another size.
+        UserError: the file isn't a checkpoint of ours, or its encoder has another size.
     """
     weights = load_checkpoint(path)["model"]
     found = {name.removeprefix("encoder."): value for name, value in weights.items() if name.startswith("encoder.")}
@@ -31,7 +32,7 @@ def load_encoder_weights(encoder: SpacetimeViT, path: str | Path) -> str:
             for word, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", differ))
             if names
         )
-        raise ValueError(f"{path}: its encoder doesn't fit: {detail}; use the model section it was trained with")
+        raise UserError(f"{path}: its encoder doesn't fit: {detail}; use the model section it was trained with")
     encoder.load_state_dict(found)
     return f"encoder from {path}: {len(found)} tensors matched, none missing, none unexpected"
 
@@ -81,5 +82,5 @@ def run_recipe(run: str | Path) -> Recipe:
 def _weights(run: str | Path, stage: str) -> Path:
     path = Path(run) / stage / "weights.pt"
     if not path.exists():
-        raise ValueError(f"{path}: not there; the run's {stage} stage isn't finished")
+        raise UserError(f"{path}: not there; the run's {stage} stage isn't finished")
     return path

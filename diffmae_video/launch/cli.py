@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from diffmae_video.errors import UserError
 from diffmae_video.launch.cluster import cancel
 from diffmae_video.launch.local import run_local
 from diffmae_video.launch.plot import plot_rows
@@ -34,7 +35,7 @@ def _told(command: Callable[[], int]) -> int:
     """Run a command; what a user can put right becomes one line and exit code 2."""
     try:
         return command()
-    except ValueError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
 
@@ -79,9 +80,9 @@ def _submit(asked: argparse.Namespace) -> int:
 
 def _points(asked: argparse.Namespace) -> list[Point]:
     if asked.sweep and asked.sweep_file:
-        raise ValueError("--sweep and --sweep-file: give one of them")
+        raise UserError("--sweep and --sweep-file: give one of them")
     if asked.max_parallel < 0:
-        raise ValueError(f"--max-parallel {asked.max_parallel}: must be at least 1")
+        raise UserError(f"--max-parallel {asked.max_parallel}: must be at least 1")
     if asked.sweep:
         return product_points(asked.cfg, asked.overrides, asked.sweep)
     if asked.sweep_file:

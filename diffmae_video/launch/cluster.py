@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffmae_video.errors import UserError
+
 if TYPE_CHECKING:
     from diffmae_video.recipe.schema import SlurmRecipe
 
@@ -19,7 +21,7 @@ _SECONDS = 60
 _PROBE_SECONDS = 20
 
 
-class SlurmError(ValueError):
+class SlurmError(UserError):
     """SLURM can't do what was asked of it; one line."""
 
 

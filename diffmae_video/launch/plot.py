@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from diffmae_video.errors import UserError
 from diffmae_video.launch.table import Row, swept_keys
 
 
@@ -17,17 +18,17 @@ def plot_rows(rows: Sequence[Row], path: str | Path) -> str:
         the name of the metric drawn.
 
     Raises:
-        ValueError: nothing to draw, or matplotlib isn't installed.
+        UserError: nothing to draw, or matplotlib isn't installed.
     """
     keys = swept_keys(rows)
     metric = "top1" if any(row.top1 is not None for row in rows) else "loss"
     rows = [row for row in rows if getattr(row, metric) is not None]
     if not keys or not rows:
-        raise ValueError(f"{path}: nothing to draw yet, no run of a swept key has a loss or a top-1")
+        raise UserError(f"{path}: nothing to draw yet, no run of a swept key has a loss or a top-1")
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError("a plot needs matplotlib: pip install 'diffmae_video[demo]'") from None
+        raise UserError("a plot needs matplotlib: pip install 'diffmae_video[demo]'") from None
     figure = Figure(figsize=(4.2 * len(keys), 3.6), layout="constrained")
     for axes, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys, strict=True):
         places, scale = _places([row.differs[key] for row in rows if key in row.differs])

@@ -14,6 +14,7 @@ from pathlib import Path
 import submitit
 
 from diffmae_video.engine.identity import check_same_recipe
+from diffmae_video.errors import UserError
 from diffmae_video.launch.cluster import (
     SlurmError,
     cancel,
@@ -53,16 +54,16 @@ def plan_phases(points: Sequence[Point], *, split_stages: bool) -> list[Phase]:
     """One phase, or one for each stage of the recipe.
 
     Raises:
-        ValueError: with ``split_stages``, points that differ in their stages.
+        UserError: with ``split_stages``, points that differ in their stages.
     """
     if not split_stages:
         return [Phase("run", tuple(point.recipe for point in points))]
     unknown = sorted(set(points[0].recipe.slurm.stages) - set(STAGES))
     if unknown:
-        raise ValueError(f"slurm.stages.{unknown[0]}: no such stage; there are {', '.join(STAGES)}")
+        raise UserError(f"slurm.stages.{unknown[0]}: no such stage; there are {', '.join(STAGES)}")
     stages = {tuple(point.recipe.stages) for point in points}
     if len(stages) > 1:
-        raise ValueError("--split-stages: the points differ in their stages; submit them apart")
+        raise UserError("--split-stages: the points differ in their stages; submit them apart")
     return [Phase(stage, tuple(point.for_stage(stage) for point in points)) for stage in stages.pop()]
 
 
@@ -92,7 +93,7 @@ def select_points(points: Sequence[Point]) -> tuple[list[Point], list[str]]:
     """The points that are neither finished nor under way, and a line on each of the others.
 
     Raises:
-        ValueError: a point's folder holds a run of another recipe.
+        UserError: a point's folder holds a run of another recipe.
     """
     chosen, notes = [], []
     begun = [point for point in points if latest_jobs(Path(point.recipe.output_dir))]

@@ -17,6 +17,7 @@ from typing import Any
 
 from diffmae_video.engine.identity import identity
 from diffmae_video.engine.status import read_status
+from diffmae_video.errors import UserError
 from diffmae_video.launch.cluster import queue
 from diffmae_video.launch.records import End, Submission, read_attempts, read_ends, read_submissions
 from diffmae_video.recipe import Recipe, load_recipe
@@ -46,12 +47,12 @@ def find_runs(folder: str | Path) -> list[Path]:
     """The runs under a folder, in the order of submission: its subfolders with records, or the folder itself.
 
     Raises:
-        ValueError: there are none.
+        UserError: there are none.
     """
     folder = Path(folder)
     records = [path for path in (folder, *sorted(folder.glob("*/"))) if (path / "slurm" / "jobs.jsonl").exists()]
     if not records:
-        raise ValueError(f"{folder}: no run that tools/submit.py submitted is here; give a sweep's or a run's folder")
+        raise UserError(f"{folder}: no run that tools/submit.py submitted is here; give a sweep's or a run's folder")
     return sorted(records, key=_place_in_order)
 
 

@@ -9,6 +9,8 @@ from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffmae_video.errors import UserError
+
 NORM_EPS = 1e-6  # of every LayerNorm, as in MAE
 
 
@@ -18,7 +20,7 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, *, num_heads: int) -> None:
         super().__init__()
         if width % num_heads:
-            raise ValueError(f"width ({width}) must be a multiple of num_heads ({num_heads})")
+            raise UserError(f"width ({width}) must be a multiple of num_heads ({num_heads})")
         self.num_heads = num_heads
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
@@ -35,7 +37,7 @@ class CrossAttention(nn.Module):
     def __init__(self, width: int, *, context_width: int, num_heads: int) -> None:
         super().__init__()
         if width % num_heads:
-            raise ValueError(f"width ({width}) must be a multiple of num_heads ({num_heads})")
+            raise UserError(f"width ({width}) must be a multiple of num_heads ({num_heads})")
         self.num_heads = num_heads
         self.q = nn.Linear(width, width)
         self.kv = nn.Linear(context_width, 2 * width)

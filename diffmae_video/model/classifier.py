@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from diffmae_video.errors import UserError
 from diffmae_video.model.encoder import POOLS, SpacetimeViT
 
 
@@ -18,7 +19,7 @@ class VideoClassifier(nn.Module):
         head_init_scale: the head starts as a truncated normal of 0.02 times this (0.001 in MAE-ST).
 
     Raises:
-        ValueError: for another pool, or "class" without a class token.
+        UserError: for another pool, or "class" without a class token.
     """
 
     def __init__(
@@ -32,9 +33,9 @@ class VideoClassifier(nn.Module):
     ) -> None:
         super().__init__()
         if pool not in POOLS[:2]:
-            raise ValueError(f"a classifier pools by 'mean' or 'class', not {pool!r}")
+            raise UserError(f"a classifier pools by 'mean' or 'class', not {pool!r}")
         if pool == "class" and encoder.class_token is None:
-            raise ValueError("pool 'class' needs a class token; set model.class_token, or pool 'mean'")
+            raise UserError("pool 'class' needs a class token; set model.class_token, or pool 'mean'")
         self.encoder = encoder
         self.pool = pool
         self.dropout = nn.Dropout(head_dropout)

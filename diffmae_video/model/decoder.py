@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffmae_video.errors import UserError
 from diffmae_video.model.blocks import NORM_EPS, Block, CrossBlock, CrossSelfBlock, init_weights
 from diffmae_video.model.encoder import SpacetimeViT
 from diffmae_video.model.positions import PositionTable
@@ -46,14 +47,14 @@ def tap_blocks(taps: str, *, encoder_depth: int, decoder_depth: int) -> tuple[in
     bottom. "last": every block reads the last one.
 
     Raises:
-        ValueError: for another name, or if a reversed decoder has more blocks than the encoder.
+        UserError: for another name, or if a reversed decoder has more blocks than the encoder.
     """
     if taps not in ("reversed", "last"):
-        raise ValueError(f"taps {taps!r} is not one of reversed, last")
+        raise UserError(f"taps {taps!r} is not one of reversed, last")
     if taps == "last":
         return (encoder_depth - 1,) * decoder_depth
     if decoder_depth > encoder_depth:
-        raise ValueError(
+        raise UserError(
             f"reversed taps need a decoder no deeper than the encoder ({decoder_depth} > {encoder_depth} blocks);"
             f" use {encoder_depth} decoder blocks or taps 'last'"
         )

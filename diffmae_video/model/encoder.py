@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from diffmae_video.errors import UserError
 from diffmae_video.model.blocks import NORM_EPS, Block, init_weights
 from diffmae_video.model.masking import Mask
 from diffmae_video.model.patches import cube_grid, patchify, take
@@ -60,7 +61,7 @@ class SpacetimeViT(nn.Module):
         checkpointing: recompute the blocks in the backward pass instead of keeping their activations.
 
     Raises:
-        ValueError: if the cubes don't tile the clip, or the heads the width.
+        UserError: if the cubes don't tile the clip, or the heads the width.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class SpacetimeViT(nn.Module):
         super().__init__()
         height, crop_width = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
         if positions not in ("sincos", "learned"):
-            raise ValueError(f"positions {positions!r} is not one of sincos, learned")
+            raise UserError(f"positions {positions!r} is not one of sincos, learned")
         self.clip_size = (num_frames, height, crop_width)
         self.grid = cube_grid(self.clip_size, tubelet=tubelet, patch_size=patch_size)
         self.tubelet, self.patch_size = tubelet, patch_size
@@ -109,7 +110,7 @@ class SpacetimeViT(nn.Module):
         """Cut a video (B, frames, 3, height, width) of the model's size into cubes (B, N, P)."""
         size = (video.shape[1], video.shape[3], video.shape[4])
         if size != self.clip_size:
-            raise ValueError(
+            raise UserError(
                 f"a clip of (frames, height, width) = {size} doesn't fit a model made for {self.clip_size};"
                 f" crop the clip, or build the model for its size"
             )
@@ -179,9 +180,9 @@ class SpacetimeViT(nn.Module):
 
     def _pool(self, x: Tensor, pool: str) -> Tensor:
         if pool not in POOLS:
-            raise ValueError(f"pool {pool!r} is not one of {', '.join(POOLS)}")
+            raise UserError(f"pool {pool!r} is not one of {', '.join(POOLS)}")
         if pool == "class" and self.class_token is None:
-            raise ValueError("pool 'class' needs a class token; set class_token, or pool 'mean'")
+            raise UserError("pool 'class' needs a class token; set class_token, or pool 'mean'")
         if pool == "class":
             return x[:, 0]
         cubes = x[:, -self.num_cubes :]

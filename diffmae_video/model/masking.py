@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffmae_video.errors import UserError
+
 MASK_KINDS = ("tube", "random", "frame", "block")
 
 NUM_BLOCKS = 4  # of the block mask; ours: with fewer, the hidden part is one box at one end of the clip
@@ -38,16 +40,16 @@ class Mask:
         """The mask of hidden cubes (B, N) bool.
 
         Raises:
-            ValueError: if the clips don't hide equally many cubes, or hide none or all of them.
+            UserError: if the clips don't hide equally many cubes, or hide none or all of them.
         """
         counts = hidden.sum(1).tolist()
         if len(set(counts)) > 1:
-            raise ValueError(
+            raise UserError(
                 f"the clips of a batch hide different numbers of cubes {counts};"
                 " use one mask for all, or batches of one"
             )
         if counts[0] in (0, hidden.shape[1]):
-            raise ValueError(
+            raise UserError(
                 f"a mask hides {counts[0]} of {hidden.shape[1]} cubes; hide at least one, and leave at least one"
             )
         return _split(hidden.to(torch.uint8).argsort(dim=1, stable=True), hidden.shape[1] - counts[0])
@@ -57,11 +59,11 @@ class Mask:
         """Join masks along the batch.
 
         Raises:
-            ValueError: if they don't hide equally many cubes.
+            UserError: if they don't hide equally many cubes.
         """
         counts = sorted({mask.masked.shape[1] for mask in masks})
         if len(counts) > 1:
-            raise ValueError(f"masks of one batch must hide equally many cubes, not {counts}; sample them one by one")
+            raise UserError(f"masks of one batch must hide equally many cubes, not {counts}; sample them one by one")
         return Mask(torch.cat([mask.visible for mask in masks]), torch.cat([mask.masked for mask in masks]))
 
     def to(self, device: torch.device | str) -> Mask:
@@ -91,12 +93,12 @@ def draw_masks(kind: str, grid: tuple[int, int, int], *, ratio: float, generator
         generators: one a clip.
 
     Raises:
-        ValueError: for an unknown kind, or a ratio that hides all or nothing of this grid.
+        UserError: for an unknown kind, or a ratio that hides all or nothing of this grid.
     """
     T, H, W = grid
     units = {"tube": H * W, "random": T * H * W, "frame": T, "block": T * H * W}
     if kind not in units:
-        raise ValueError(f"mask kind {kind!r} is not one of {', '.join(units)}")
+        raise UserError(f"mask kind {kind!r} is not one of {', '.join(units)}")
     count = units[kind]
     hide = num_hidden(kind, count, ratio)
     scores = _block_scores(grid, generators) if kind == "block" else _rand(count, generators)
@@ -112,12 +114,12 @@ def num_hidden(kind: str, count: int, ratio: float) -> int:
     """How many of ``count`` units (cubes, places, time steps) a ratio hides.
 
     Raises:
-        ValueError: if that is none or all of them.
+        UserError: if that is none or all of them.
     """
     hide = round(ratio * count)
     if not 0 < hide < count:
         remedy = f"use {1 / count:.3g} to {1 - 1 / count:.3g}" if count > 1 else "use another kind"
-        raise ValueError(
+        raise UserError(
             f"mask ratio ({ratio}) hides {hide} of the {count} units of a {kind} mask;"
             f" some must be hidden and some visible: {remedy}"
         )

@@ -10,6 +10,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from diffmae_video.errors import UserError
+
 _VIDEO = "b (t dt) c (h dh) (w dw)"
 _CUBES = "b (t h w) (dt dh dw c)"
 
@@ -18,7 +20,7 @@ def cube_grid(size: tuple[int, int, int], *, tubelet: int, patch_size: int) -> t
     """The cube grid (T, H, W) of a clip of ``size`` (frames, height, width).
 
     Raises:
-        ValueError: if the cubes don't tile the clip.
+        UserError: if the cubes don't tile the clip.
     """
     rules = zip(
         ("num_frames", "crop height", "crop width"),
@@ -30,9 +32,7 @@ def cube_grid(size: tuple[int, int, int], *, tubelet: int, patch_size: int) -> t
     for name, length, unit_name, unit in rules:
         if length < unit or length % unit:
             lower, upper = max(length // unit, 1) * unit, (length // unit + 1) * unit
-            raise ValueError(
-                f"{name} ({length}) must be a multiple of the {unit_name} ({unit}); use {lower} or {upper}"
-            )
+            raise UserError(f"{name} ({length}) must be a multiple of the {unit_name} ({unit}); use {lower} or {upper}")
     return size[0] // tubelet, size[1] // patch_size, size[2] // patch_size
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffmae_video.errors import UserError
+
 BASE = 10000.0  # Vaswani et al. 2017, and the masked autoencoders since
 
 
@@ -66,9 +68,9 @@ class PositionTable(nn.Module):
     def __init__(self, grid: tuple[int, int, int], width: int, *, learned: bool = False, base: float = BASE) -> None:
         super().__init__()
         if width % 2 or width < 6:
-            raise ValueError(f"width ({width}) must be even and at least 6 to hold sines and cosines of 3 axes")
+            raise UserError(f"width ({width}) must be even and at least 6 to hold sines and cosines of 3 axes")
         if base <= 1:
-            raise ValueError(f"the base ({base}) of the sines' frequencies must be above 1; {BASE:g} is usual")
+            raise UserError(f"the base ({base}) of the sines' frequencies must be above 1; {BASE:g} is usual")
         self.grid = grid
         table = sincos_table(grid, width, base=base).float()
         if learned:

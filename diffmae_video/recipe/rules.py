@@ -7,12 +7,13 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from diffmae_video.errors import UserError
 from diffmae_video.model import DECODER_SIZES, SIZES
 from diffmae_video.model.decoder import DecoderSize
 from diffmae_video.recipe.schema import Recipe, TrainRecipe
 
 
-class RecipeError(ValueError):
+class RecipeError(UserError):
     """What a recipe or an override says can't be run; the message is one line with the remedy."""
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffmae_video.diffusion import DiffMAE, inpaint, pixel_limits
 from diffmae_video.diffusion.holes import box_hole, centre_hole, mask_of_hole, read_hole
+from diffmae_video.errors import UserError
 from diffmae_video.model import MASK_KINDS, Mask, draw_masks
 from diffmae_video.report.figures import inpainting_figure, paint_hidden
 from diffmae_video.report.fillers import Quality, fill_mean, fill_nearest, hidden_pixels, measure
@@ -41,7 +42,7 @@ def parse_mask(text: str, model: DiffMAE, *, num_clips: int, seed: int) -> Mask:
     Random masks differ from clip to clip; the others hide the same of every clip.
 
     Raises:
-        ValueError: the description is none of the forms, or hides all or nothing.
+        UserError: the description is none of the forms, or hides all or nothing.
     """
     encoder = model.encoder
     kind, _, detail = text.partition(":")
@@ -55,7 +56,7 @@ def parse_mask(text: str, model: DiffMAE, *, num_clips: int, seed: int) -> Mask:
     elif Path(text).exists():
         hole = read_hole(text, encoder.clip_size)
     else:
-        raise ValueError(f"mask {text!r} is no file and none of the forms; give {MASK_FORMS}")
+        raise UserError(f"mask {text!r} is no file and none of the forms; give {MASK_FORMS}")
     return mask_of_hole(hole, tubelet=encoder.tubelet, patch_size=encoder.patch_size, batch=num_clips)
 
 
@@ -154,12 +155,12 @@ def _ratio(text: str, detail: str) -> float:
     try:
         return float(detail)
     except ValueError:
-        raise ValueError(f"mask {text!r} has no ratio; write for example {text.partition(':')[0]}:0.75") from None
+        raise UserError(f"mask {text!r} has no ratio; write for example {text.partition(':')[0]}:0.75") from None
 
 
 def _box(text: str, detail: str) -> dict[str, int]:
     numbers = detail.split(",")
     names = ("x", "y", "w", "h", "t0", "t1")
     if len(numbers) != len(names) or not all(number.strip().lstrip("-").isdigit() for number in numbers):
-        raise ValueError(f"mask {text!r} must be box:x,y,w,h,t0,t1 in whole pixels and frames, as box:8,8,16,16,0,8")
+        raise UserError(f"mask {text!r} must be box:x,y,w,h,t0,t1 in whole pixels and frames, as box:8,8,16,16,0,8")
     return {name: int(number) for name, number in zip(names, numbers, strict=True)}

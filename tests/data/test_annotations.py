@@ -10,6 +10,7 @@ import pytest
 
 from diffmae_video.data import VideoList, read_videos
 from diffmae_video.data.videos import mirrored_name, with_flip_labels
+from diffmae_video.errors import UserError
 
 NAMES = [
     "a b/clip one.mp4",
@@ -93,7 +94,7 @@ def test_wrong_lists(tmp_path: Path, text: str, classes: str | None, dataset: st
     (tmp_path / "l.csv").write_text(text)
     if classes:
         (tmp_path / "classes.txt").write_text(classes)
-    with pytest.raises(ValueError, match=words) as caught:
+    with pytest.raises(UserError, match=words) as caught:
         read_videos(tmp_path / "l.csv", dataset=dataset)
     assert "\n" not in str(caught.value)
 
@@ -122,7 +123,7 @@ def test_reordering_is_by_name() -> None:
     moved = videos.reordered(("jump", "sit", "run"))
     assert moved.labels.tolist() == [2, 0, -1]
     assert [moved.classes[i] for i in moved.labels[:2]] == ["run", "jump"]
-    with pytest.raises(ValueError, match="'run' is not among"):
+    with pytest.raises(UserError, match="'run' is not among"):
         videos.reordered(("jump",))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from diffmae_video.data import DecodeError, open_video
+from diffmae_video.errors import UserError
 from tests.data.helpers import reference_frames
 
 # What decord 0.6 (FFmpeg 4.1) and TorchCodec 0.17 get wrong. A release that mends one of these fails a test here, and
@@ -83,5 +84,5 @@ def test_segments_are_every_backends(tmp_path: Path) -> None:
 
 
 def test_an_unknown_backend_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="backend='opencv': must be one of auto, pyav, decord, torchcodec"):
+    with pytest.raises(UserError, match="backend='opencv': must be one of auto, pyav, decord, torchcodec"):
         open_video(str(tmp_path), backend="opencv")

@@ -21,6 +21,7 @@ from diffmae_video.data import (
     train_loader,
     with_flip_labels,
 )
+from diffmae_video.errors import UserError
 
 VideoMaker = Callable[..., Path]
 SHAPE = {"num_frames": 4, "stride_frames": 3, "fps": 30.0, "crop_size": 32}
@@ -124,7 +125,7 @@ def test_a_test_never_replaces(videos: VideoList, tmp_path: Path) -> None:
 def test_flip_is_a_property_of_the_collection(videos: VideoList) -> None:
     names = ("Moving left", "Moving right", "Sitting")
     listed = VideoList.of([videos.name(3)], [0], root=videos.root, classes=names, flip_allowed=False)
-    with pytest.raises(ValueError, match="mirrored video of this collection"):
+    with pytest.raises(UserError, match="mirrored video of this collection"):
         train(listed, flip=True)
     assert not train(listed).flip
     swapped = with_flip_labels(listed)
@@ -141,7 +142,7 @@ def test_flip_is_a_property_of_the_collection(videos: VideoList) -> None:
                 assert sample["label"] == 1
         labels.add(sample["label"])
     assert labels == {0, 1}
-    with pytest.raises(ValueError, match="no counterpart"):
+    with pytest.raises(UserError, match="no counterpart"):
         with_flip_labels(VideoList.of(["a"], [0], classes=("Moving left",)))
 
 
@@ -161,7 +162,7 @@ def test_steps_do_not_depend_on_ranks_workers_or_where_they_start(videos: VideoL
     for step in range(3):
         for name in ("clips", "label", "index", "position"):
             assert torch.equal(alone[step + 1][name], torch.cat([shared[r][step][name] for r in range(2)]))
-    with pytest.raises(ValueError, match="multiple of the 3 ranks; use 6"):
+    with pytest.raises(UserError, match="multiple of the 3 ranks; use 6"):
         train_loader(dataset, batch_size=4, world_size=3, num_steps=1)
 
 

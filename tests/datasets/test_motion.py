@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from diffmae_video.errors import UserError
 from diffmae_video.wheels import wheel_path
 
 SMALL = motion.Options(size=24, frames=4, fps=8)
@@ -93,7 +94,7 @@ def test_interrupted_run_goes_on_and_ends_the_same(made: Path, tmp_path: Path) -
 
 def test_folder_of_other_options_is_refused(made: Path) -> None:
     before = contents(made)
-    with pytest.raises(ValueError, match=r"made with .*size.*24.*choose another --root"):
+    with pytest.raises(UserError, match=r"made with .*size.*24.*choose another --root"):
         motion.make(made, num_train=24, num_val=8, num_labelled=16, options=motion.Options(size=32, frames=4))
     assert contents(made) == before
 

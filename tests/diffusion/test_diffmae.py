@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffmae_video.diffusion import DiffMAE, Draw, Schedule
 from diffmae_video.diffusion.process import TARGETS
+from diffmae_video.errors import UserError
 from diffmae_video.seeding import generator
 from tests.reference.tiny import (
     DECODERS,
@@ -253,5 +254,5 @@ def test_the_feature_loss_is_added_with_its_weight():
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(UserError, match=words):
         tiny_model("cross", **options)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from diffmae_video.diffusion import DiffMAE, FeatureTarget, Schedule, Teacher, timm_teacher
+from diffmae_video.errors import UserError
 from tests.reference.tiny import draw, tiny_decoder, tiny_encoder, tiny_features, video
 
 NAME = "test_vit"  # timm's own miniature, made for tests
@@ -128,9 +129,9 @@ def test_the_teacher_moves_with_the_model(checkpoint):
 
 
 def test_teachers_without_weights_or_sense_are_refused(checkpoint, tmp_path):
-    with pytest.raises(ValueError, match="'resnet51' is not a timm model"):
+    with pytest.raises(UserError, match="'resnet51' is not a timm model"):
         timm_teacher("resnet51", checkpoint=checkpoint)
-    with pytest.raises(ValueError, match=r"checkpoint '.*none.pth' is not a file; give its weights"):
+    with pytest.raises(UserError, match=r"checkpoint '.*none.pth' is not a file; give its weights"):
         timm_teacher(NAME, checkpoint=tmp_path / "none.pth")
-    with pytest.raises(ValueError, match=r"weight \(0.0\) must be positive"):
+    with pytest.raises(UserError, match=r"weight \(0.0\) must be positive"):
         tiny_features(tiny_encoder(), weight=0.0)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from diffmae_video.diffusion import box_hole, centre_hole, mask_of_hole, read_hole
+from diffmae_video.errors import UserError
 
 SIZE = (4, 8, 12)
 
@@ -74,12 +75,12 @@ def test_a_lossy_mask_video_is_cut_at_half_grey(tmp_path):
 
 def test_files_that_do_not_fit_are_refused(tmp_path):
     save_video(tmp_path / "three.mkv", np.zeros((3, 8, 12), dtype=np.uint8))
-    with pytest.raises(ValueError, match="has 3 frames; give one picture, or one frame for each of the 4"):
+    with pytest.raises(UserError, match="has 3 frames; give one picture, or one frame for each of the 4"):
         read_hole(tmp_path / "three.mkv", SIZE)
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(ValueError, match="can't be read as a picture or video"):
+    with pytest.raises(UserError, match="can't be read as a picture or video"):
         read_hole(tmp_path / "text.png", SIZE)
-    with pytest.raises(ValueError, match="can't be read"):
+    with pytest.raises(UserError, match="can't be read"):
         read_hole(tmp_path / "missing.png", SIZE)
 
 
@@ -93,13 +94,13 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
 )
 def test_boxes_outside_the_clip_are_refused(box, words):
     arguments = {"x": 0, "y": 0, "w": 3, "h": 3, "t0": 0, "t1": 4, **box}
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(UserError, match=words):
         box_hole(SIZE, **arguments)
 
 
 def test_empty_and_full_holes_are_refused():
     for value in (True, False):
-        with pytest.raises(ValueError, match="hide at least one, and leave at least one"):
+        with pytest.raises(UserError, match="hide at least one, and leave at least one"):
             mask_of_hole(torch.full(SIZE, value), tubelet=2, patch_size=4)
-    with pytest.raises(ValueError, match=r"fraction \(1.0\)"):
+    with pytest.raises(UserError, match=r"fraction \(1.0\)"):
         centre_hole(SIZE, fraction=1.0)

@@ -10,6 +10,7 @@ import torch
 
 from diffmae_video.diffusion import Schedule, inpaint, pixel_limits
 from diffmae_video.diffusion.sampler import ddim_step, time_grid
+from diffmae_video.errors import UserError
 from diffmae_video.model import draw_masks, unpatchify
 from diffmae_video.seeding import generator
 from tests.reference.tiny import DECODERS, tiny_model, video
@@ -146,10 +147,10 @@ def test_oracle_stats_give_a_perfect_normalised_prediction_its_pixels():
 
 def test_masks_of_another_grid_or_batch_are_refused():
     model = tiny_model("cross")
-    with pytest.raises(ValueError, match=r"\(clips, cubes\) = \(1, 24\) doesn't fit 2 clips of 24 cubes"):
+    with pytest.raises(UserError, match=r"\(clips, cubes\) = \(1, 24\) doesn't fit 2 clips of 24 cubes"):
         inpaint(model, video(2), mask_for(model, batch=1), num_steps=2, generator=made())
     other = draw_masks("random", (2, 2, 2), ratio=0.5, generators=[generator(i) for i in range(2)])
-    with pytest.raises(ValueError, match=r"= \(2, 8\) doesn't fit 2 clips of 24 cubes"):
+    with pytest.raises(UserError, match=r"= \(2, 8\) doesn't fit 2 clips of 24 cubes"):
         inpaint(model, video(2), other, num_steps=2, generator=made())
 
 
@@ -167,5 +168,5 @@ def test_masks_of_another_grid_or_batch_are_refused():
 def test_options_that_do_not_fit_are_refused(model, options, words):
     made_model = tiny_model("cross", **model)
     arguments = {"num_steps": 2, **options}
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(UserError, match=words):
         inpaint(made_model, video(2), mask_for(made_model), generator=made(), **arguments)

@@ -11,6 +11,7 @@ import torch
 
 from diffmae_video.diffusion import Schedule, Step
 from diffmae_video.diffusion.sampler import ddim_step, ddpm_step, sample, time_grid
+from diffmae_video.errors import UserError
 from tests.reference import gaussian
 
 MEAN, VARIANCE = 0.7, 0.3**2
@@ -132,7 +133,7 @@ def test_a_generator_repeats_a_sample_and_the_trajectory_holds_it():
 )
 def test_bad_options_are_refused(options, words):
     arguments = {"num_steps": 5, **options}
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(UserError, match=words):
         sample(
             lambda x_t, t: x_t, torch.ones(2), schedule=Schedule(num_steps=20), generator=torch.Generator(), **arguments
         )

@@ -7,6 +7,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from diffmae_video.diffusion import Schedule
+from diffmae_video.errors import UserError
 
 
 @pytest.mark.parametrize(("kind", "name"), [("linear", "linear"), ("cosine", "squaredcos_cap_v2")])
@@ -61,5 +62,5 @@ def test_the_level_after_the_last_step_is_clean():
     ],
 )
 def test_bad_options_are_refused(options, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(UserError, match=words):
         Schedule(**options)

@@ -21,6 +21,7 @@ from diffmae_video.engine.checkpoint import (
     save_checkpoint,
     verify_checkpoint,
 )
+from diffmae_video.errors import UserError
 
 
 def state_of(step: int, *, values: int = 1000) -> dict[str, object]:
@@ -172,7 +173,7 @@ def test_nothing_is_pruned_before_the_new_file_verifies(tmp_path: Path, monkeypa
 
 
 def test_keep_last_of_zero_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"keep_last \(0\) must be at least 1"):
+    with pytest.raises(UserError, match=r"keep_last \(0\) must be at least 1"):
         CheckpointFolder(tmp_path, keep_last=0)
 
 

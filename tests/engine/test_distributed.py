@@ -30,6 +30,7 @@ from diffmae_video.engine.distributed import (
     sum_over_ranks,
 )
 from diffmae_video.engine.place import WorldError
+from diffmae_video.errors import UserError
 
 ONE = World(rank=0, size=1, local_rank=0, device=torch.device("cpu"))
 
@@ -163,7 +164,7 @@ def one_raises() -> None:
 def one_is_refused() -> int:
     world = start_world("cpu")
     if world.rank == 0:
-        error = ValueError("this folder belongs to another run")
+        error = UserError("this folder belongs to another run")
         abandon_world(world, error)
         return 2
     barrier(world)
@@ -196,7 +197,7 @@ def test_a_rank_that_raises_takes_the_job_down(run_ranks: Callable[..., list[int
 
 def test_a_rank_that_is_refused_takes_the_job_down(run_ranks: Callable[..., list[int | None]], tmp_path: Path) -> None:
     assert run_ranks(one_is_refused, 2, tmp_path) == [2, 2]
-    assert "failed: ValueError: this folder belongs to another run" in (tmp_path / "rank-1.log").read_text()
+    assert "UserError: this folder belongs to another run" in (tmp_path / "rank-1.log").read_text()
 
 
 @pytest.mark.parametrize(

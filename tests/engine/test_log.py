@@ -12,6 +12,7 @@ import torch
 
 from diffmae_video.engine.distributed import World
 from diffmae_video.engine.log import MetricsLog, Progress, clock, read_metrics
+from diffmae_video.errors import UserError
 
 MAIN = World(rank=0, size=2, local_rank=0, device=torch.device("cpu"))
 OTHER = World(rank=1, size=2, local_rank=1, device=torch.device("cpu"))
@@ -71,7 +72,7 @@ def test_tensorboard_has_the_numbers(tmp_path: Path) -> None:
 
 def test_wandb_without_the_package_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
-    with pytest.raises(ValueError, match=r"wandb \(videos\) needs the package of that name"):
+    with pytest.raises(UserError, match=r"wandb \(videos\) needs the package of that name"):
         MetricsLog(tmp_path, world=MAIN, tensorboard=False, wandb="videos")
 
 

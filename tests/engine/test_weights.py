@@ -9,6 +9,7 @@ import torch
 
 from diffmae_video.engine.checkpoint import save_checkpoint
 from diffmae_video.engine.weights import load_diffmae, load_encoder, load_encoder_weights
+from diffmae_video.errors import UserError
 from diffmae_video.model import SIZES, SpacetimeViT
 
 
@@ -48,7 +49,7 @@ def test_longer_and_larger_clips_get_their_positions_resized(tmp_path: Path) -> 
     ],
 )
 def test_another_model_is_refused(tmp_path: Path, other: SpacetimeViT, words: str) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(UserError) as caught:
         load_encoder_weights(other, saved(tmp_path, encoder()))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -56,5 +57,5 @@ def test_another_model_is_refused(tmp_path: Path, other: SpacetimeViT, words: st
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     for load in (load_encoder, load_diffmae):
-        with pytest.raises(ValueError, match=r"holds no recipe\.yaml"):
+        with pytest.raises(UserError, match=r"holds no recipe\.yaml"):
             load(tmp_path)

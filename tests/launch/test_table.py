@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from diffmae_video.engine.identity import identity
+from diffmae_video.errors import UserError
 from diffmae_video.launch import table
 from diffmae_video.launch.plot import plot_rows
 from diffmae_video.launch.records import (
@@ -132,10 +133,10 @@ def test_a_test_of_other_views_is_not_finished(make_run, rows_of) -> None:
 
 def test_nothing_to_show(tmp_path: Path, make_run, rows_of) -> None:
     (tmp_path / "sweep").mkdir()
-    with pytest.raises(ValueError, match=r"no run that tools/submit.py submitted"):
+    with pytest.raises(UserError, match=r"no run that tools/submit.py submitted"):
         table.find_runs(tmp_path / "sweep")
     make_run("a")
-    with pytest.raises(ValueError, match="nothing to draw yet"):
+    with pytest.raises(UserError, match="nothing to draw yet"):
         plot_rows(rows_of({"7": "PENDING"}), tmp_path / "plot.png")
 
 

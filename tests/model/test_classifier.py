@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from diffmae_video.errors import UserError
 from diffmae_video.model import VideoClassifier
 from tests.reference.tiny import randomize, tiny_encoder, video
 
@@ -48,7 +49,7 @@ def test_layers_and_undecayed_names_are_the_encoders_with_its_prefix():
 
 
 def test_bad_pools_are_refused():
-    with pytest.raises(ValueError, match="needs a class token"):
+    with pytest.raises(UserError, match="needs a class token"):
         VideoClassifier(tiny_encoder(), num_classes=3, pool="class")
-    with pytest.raises(ValueError, match="'mean' or 'class', not 'tokens'"):
+    with pytest.raises(UserError, match="'mean' or 'class', not 'tokens'"):
         VideoClassifier(tiny_encoder(), num_classes=3, pool="tokens")

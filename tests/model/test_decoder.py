@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffmae_video.errors import UserError
 from diffmae_video.model import draw_masks, tap_blocks
 from diffmae_video.model.decoder import DECODER_SIZES
 from diffmae_video.model.encoder import SIZES
@@ -108,9 +109,9 @@ def test_taps_reach_the_decoder():
 
 
 def test_meaningless_taps_are_refused():
-    with pytest.raises(ValueError, match=r"no deeper than the encoder.*use 3 decoder blocks or taps 'last'"):
+    with pytest.raises(UserError, match=r"no deeper than the encoder.*use 3 decoder blocks or taps 'last'"):
         tiny_decoder("cross", tiny_encoder(), depth=4)
-    with pytest.raises(ValueError, match="'top' is not one of reversed, last"):
+    with pytest.raises(UserError, match="'top' is not one of reversed, last"):
         tiny_decoder("cross", tiny_encoder(), taps="top")
 
 

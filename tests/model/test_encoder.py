@@ -6,6 +6,7 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
+from diffmae_video.errors import UserError
 from diffmae_video.model import SIZES, Mask, SpacetimeViT, draw_mask, draw_masks, unpatchify
 from diffmae_video.seeding import generator
 from tests.reference.slow_vit import encoder_taps
@@ -169,19 +170,19 @@ def test_sizes_have_the_parameters_that_the_papers_say(name, millions):
     ],
 )
 def test_bad_options_are_refused(options, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(UserError, match=words):
         tiny_encoder(**options)
 
 
 def test_a_clip_of_another_size_is_refused():
-    with pytest.raises(ValueError, match=r"\(2, 6, 8\) doesn't fit a model made for \(4, 6, 8\)"):
+    with pytest.raises(UserError, match=r"\(2, 6, 8\) doesn't fit a model made for \(4, 6, 8\)"):
         tiny_encoder()(video(1)[:, :2])
 
 
 def test_class_pooling_needs_a_class_token():
-    with pytest.raises(ValueError, match="needs a class token"):
+    with pytest.raises(UserError, match="needs a class token"):
         tiny_encoder().features(video(1), pool="class")
-    with pytest.raises(ValueError, match="'max' is not one of mean, class, tokens"):
+    with pytest.raises(UserError, match="'max' is not one of mean, class, tokens"):
         tiny_encoder().features(video(1), pool="max")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from diffmae_video.errors import UserError
 from diffmae_video.model.masking import MASK_KINDS, Mask, draw_mask, draw_masks
 from diffmae_video.seeding import generator
 
@@ -83,15 +84,15 @@ def test_from_bool_and_back():
 
 def test_unequal_counts_are_refused():
     hidden = torch.tensor([[True, False, False], [True, True, False]])
-    with pytest.raises(ValueError, match=r"different numbers of cubes \[1, 2\]"):
+    with pytest.raises(UserError, match=r"different numbers of cubes \[1, 2\]"):
         Mask.from_bool(hidden)
-    with pytest.raises(ValueError, match="equally many cubes"):
+    with pytest.raises(UserError, match="equally many cubes"):
         Mask.stack([Mask.from_bool(hidden[:1]), Mask.from_bool(hidden[1:])])
 
 
 @pytest.mark.parametrize("value", [True, False])
 def test_all_or_nothing_is_refused(value):
-    with pytest.raises(ValueError, match="hide at least one, and leave at least one"):
+    with pytest.raises(UserError, match="hide at least one, and leave at least one"):
         Mask.from_bool(torch.full((1, 4), value))
 
 
@@ -99,10 +100,10 @@ def test_all_or_nothing_is_refused(value):
     ("kind", "grid", "ratio"), [("tube", (8, 2, 2), 0.95), ("frame", (1, 14, 14), 0.75), ("random", (2, 2, 2), 0.0)]
 )
 def test_ratios_that_hide_all_or_nothing_are_refused(kind, grid, ratio):
-    with pytest.raises(ValueError, match=rf"mask ratio \({ratio}\)"):
+    with pytest.raises(UserError, match=rf"mask ratio \({ratio}\)"):
         draw_mask(kind, grid, ratio=ratio, generator=generator(0))
 
 
 def test_unknown_kinds_are_refused():
-    with pytest.raises(ValueError, match="'tubes' is not one of tube, random, frame, block"):
+    with pytest.raises(UserError, match="'tubes' is not one of tube, random, frame, block"):
         draw_mask("tubes", GRID, ratio=0.5, generator=generator(0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from diffmae_video.errors import UserError
 from diffmae_video.model.patches import cube_grid, patchify, put, take, unpatchify
 from tests.reference.slow_vit import cubes_of
 
@@ -43,5 +44,5 @@ def test_take_is_gather_and_put_is_its_inverse():
     ],
 )
 def test_sizes_that_do_not_tile_are_refused(size, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(UserError, match=words):
         cube_grid(size, tubelet=2, patch_size=16)

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from diffmae_video.errors import UserError
 from diffmae_video.model import CrossDecoder, SpacetimeViT
 from diffmae_video.model.positions import PositionTable, resize_table, sincos_table
 
@@ -45,7 +46,7 @@ def test_decoders_take_the_encoders_base():
     decoder = CrossDecoder(encoder, width=24, depth=1, num_heads=2)
     assert torch.equal(decoder.positions.table, encoder.positions.table)
     assert torch.equal(encoder.positions.table, sincos_table((2, 2, 2), 24, base=10.0).float())
-    with pytest.raises(ValueError, match="base"):
+    with pytest.raises(UserError, match="base"):
         SpacetimeViT(**size, position_base=1.0)
 
 
@@ -90,5 +91,5 @@ def test_fixed_tables_are_stored_and_restored_as_they_were():
 
 
 def test_odd_widths_are_refused():
-    with pytest.raises(ValueError, match=r"width \(13\) must be even"):
+    with pytest.raises(UserError, match=r"width \(13\) must be even"):
         PositionTable((2, 2, 2), 13)

@@ -14,7 +14,7 @@ ALLOWED = {
     "data": set(),
     "model": set(),
     "diffusion": {"model"},
-    "recipe": {"model"},
+    "recipe": {"model", "data"},
     "report": {"data", "model", "diffusion"},
     "engine": {"data", "model", "diffusion", "recipe"},
     "bench": {"data", "model", "diffusion", "recipe", "engine", "wheels"},

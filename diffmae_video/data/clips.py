@@ -9,6 +9,8 @@ Notation: T frames of a clip, S steps of the time line, V views.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -32,6 +34,28 @@ def time_line(times: np.ndarray, *, fps: float) -> np.ndarray:
     num_steps = max(1, round(duration * fps))
     edges = (since[:-1] + since[1:]) / 2 + _TIE_SECONDS
     return np.searchsorted(edges, np.arange(num_steps) / fps)
+
+
+def repeated_frames(times: np.ndarray, *, fps: float, stride_frames: int) -> str:
+    """A line with rule and remedy where a time line's stride is less than one frame of the video, else "".
+
+    Clips then hold frames twice, often in one cube, whose second half the first gives away. A twentieth is let pass:
+    29.97 frames a second on a line of 30.
+
+    Args:
+        times: (N,) ascending seconds of the frames.
+        fps, stride_frames: of the time line; an fps of 0 repeats nothing.
+    """
+    if fps == 0 or len(times) < 2 or times[-1] <= times[0]:
+        return ""
+    rate = (len(times) - 1) / (times[-1] - times[0])
+    if stride_frames * rate >= 0.95 * fps:
+        return ""
+    return (
+        f"{rate:.4g} frames a second, but data.fps={fps:g} with data.stride_frames={stride_frames} wants "
+        f"{fps / stride_frames:.4g}: clips hold frames twice; use data.fps={rate:.4g} (0: each video's own), "
+        f"or data.stride_frames={math.ceil(0.95 * fps / rate)}"
+    )
 
 
 def fit(steps: np.ndarray, *, num_steps: int, short_video: str) -> np.ndarray:
@@ -65,10 +89,12 @@ def dense_views(num_steps: int, *, num_frames: int, stride_frames: int, num_view
 
 
 def segment_views(num_steps: int, *, num_frames: int, num_views: int) -> np.ndarray:
-    """Clips of one step out of each segment, (V, T); view v takes the middle of the segment's v-th part of V."""
-    edges = np.arange(num_frames + 1) * num_steps // num_frames
-    parts = (2 * np.arange(num_views)[:, None] + 1) * np.diff(edges) // (2 * num_views)  # (V, T)
-    return np.minimum(edges[:-1] + parts, num_steps - 1)
+    """Clips of one step out of each segment, (V, T); view v begins v/V into each, one view alone takes the middles.
+
+    So two views take the start and the middle of each segment, as VideoMAE's test on Something-Something does.
+    """
+    parts, of = (np.array([1]), 2) if num_views == 1 else (np.arange(num_views), num_views)
+    return (np.arange(num_frames) * of + parts[:, None]) * num_steps // (num_frames * of)
 
 
 def _randint(below: int, generator: torch.Generator) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from diffmae_video.data import clips as index
 from diffmae_video.data import transforms
 from diffmae_video.data.cutting import crop, cut_clips
 from diffmae_video.data.decode import BACKENDS, SELF_TIMED, DecodeError, VideoReader, open_video
+from diffmae_video.data.rand_augment import RandAugment
 from diffmae_video.data.transforms import Box
 from diffmae_video.data.videos import VideoList
 from diffmae_video.data.watchdog import Watchdog
@@ -22,6 +23,8 @@ from diffmae_video.seeding import generator
 
 # So many unreadable videos in a row mean a wrong root or a lost disk, not a few broken files.
 MAX_REPLACED = 20
+# SlowFast decodes to this short side before RandAugment, and VideoMAE's copies of Kinetics are of this size.
+RAND_AUGMENT_SHORT_SIDE = 320
 
 
 class UnreadableVideosError(UserError):
@@ -43,15 +46,18 @@ class TrainClips(Dataset[dict[str, Any]]):
         sampling: "dense" (a random start) or "segment" (a random step out of each of T segments).
         scale: area of the random resized crop, as a share of the picture.
         flip: mirror half of the clips; None does so where the collection allows it.
-        rand_augment_ops, rand_augment_magnitude: RandAugment, magnitude of 30; 0 operations: off.
+        rand_augment: RandAugment in timm's notation, as "rand-m7-n4-mstd0.5-inc1"; "": off. As in VideoMAE and SlowFast
+            it comes before the crop, on frames of a short side of 320 at most; on pictures (``num_frames`` 1) after it.
         color_jitter: of brightness, contrast and saturation; 0: off.
         erase_prob: probability of erasing a box.
-        short_video: "loop" a video shorter than its clip, or "hold" its last frame.
+        mean, std: the normalisation to come; an erased box is noise of deviation 1 after it.
+        short_video: "hold" the last frame of a video shorter than its clip, or "loop" it.
         backend: a decoder of ``decode.BACKENDS``.
         timeout_seconds: a video that takes longer is unreadable.
 
-    Items are dicts of ``clips`` uint8 (k, T, C, H, W), ``label``, ``index`` (of the video read), ``position``, and
-    ``broken``: (path, reason) of unreadable videos, each replaced by the next in the epoch's order.
+    Items are dicts of ``clips`` uint8 (k, T, C, H, W), ``label``, ``index`` (of the video read), ``position``,
+    ``broken``: (path, reason) of unreadable videos, each replaced by the next in the epoch's order, and ``repeats``: ""
+    or a line about a video of too few frames a second (``clips.repeated_frames``).
 
     Raises:
         UserError: an argument out of its range, or a flip that the collection doesn't allow.
@@ -71,11 +77,12 @@ class TrainClips(Dataset[dict[str, Any]]):
         sampling: str = "dense",
         scale: tuple[float, float] = (0.5, 1.0),
         flip: bool | None = None,
-        rand_augment_ops: int = 0,
-        rand_augment_magnitude: float = 0,
+        rand_augment: str = "",
         color_jitter: float = 0.0,
         erase_prob: float = 0.0,
-        short_video: str = "loop",
+        mean: Sequence[float] = (0.45, 0.45, 0.45),
+        std: Sequence[float] = (0.225, 0.225, 0.225),
+        short_video: str = "hold",
         backend: str = "auto",
         timeout_seconds: float = 30.0,
     ) -> None:
@@ -92,8 +99,9 @@ class TrainClips(Dataset[dict[str, Any]]):
         self.sampling, self.short_video = sampling, short_video
         self.scale = scale
         self.flip = videos.flip_allowed if flip is None else flip
-        self.rand_augment_ops, self.rand_augment_magnitude = rand_augment_ops, rand_augment_magnitude
+        self.rand_augment = RandAugment.parse(rand_augment) if rand_augment else None
         self.color_jitter, self.erase_prob = color_jitter, erase_prob
+        self.mean, self.std = tuple(mean), tuple(std)
         self._open = _Opener(videos, backend, timeout_seconds)
         self._orders: dict[int, np.ndarray] = {}
 
@@ -105,11 +113,19 @@ class TrainClips(Dataset[dict[str, Any]]):
             video = int(order[(place + attempt) % len(order)])
             keyed = [generator(self.seed, "clip", epoch, place, c) for c in range(self.clips_per_video)]
             try:
-                label, clips = self._open.run(video, functools.partial(self._load, video=video, keyed=keyed))
+                load = functools.partial(self._load, video=video, keyed=keyed)
+                label, clips, repeats = self._open.run(video, load)
             except DecodeError as error:
                 broken.append((error.path, error.reason))
                 continue
-            return {"clips": clips, "label": label, "index": video, "position": position, "broken": broken}
+            return {
+                "clips": clips,
+                "label": label,
+                "index": video,
+                "position": position,
+                "broken": broken,
+                "repeats": repeats,
+            }
         path, reason = broken[0]
         raise UnreadableVideosError(
             f"{MAX_REPLACED} videos in a row can't be read, the first {path}: {reason}; check data.root"
@@ -122,22 +138,28 @@ class TrainClips(Dataset[dict[str, Any]]):
             self._orders[epoch] = permutation(len(self.videos), seed=self.seed, epoch=epoch)
         return self._orders[epoch]
 
-    def _load(self, reader: VideoReader, video: int, keyed: list[torch.Generator]) -> tuple[int, torch.Tensor]:
+    def _load(self, reader: VideoReader, video: int, keyed: list[torch.Generator]) -> tuple[int, torch.Tensor, str]:
         line = index.time_line(reader.times, fps=self.fps)
         picks = [
             line[index.fit(self.steps(len(line), g), num_steps=len(line), short_video=self.short_video)] for g in keyed
         ]
 
+        first = self.rand_augment is not None and self.num_frames > 1  # RandAugment, before the crop
+
         def boxes(height: int, width: int) -> list[Box]:
+            if first:
+                return [Box(0, 0, height, width)] * len(keyed)
             return [transforms.random_box(height, width, scale=self.scale, generator=g) for g in keyed]
 
         cut = cut_clips(reader, picks, boxes)
+        if first:
+            cut = [self._augment_and_crop(clip, g) for clip, g in zip(cut, keyed, strict=True)]
         label = int(self.videos.labels[video])
         mirrored = self._draw_flips(keyed)
         if mirrored[0] and self.videos.flip_labels is not None and label >= 0:
             label = int(self.videos.flip_labels[label])
         clips = [self._finish(c, m, g) for c, m, g in zip(cut, mirrored, keyed, strict=True)]
-        return label, torch.stack(clips)
+        return label, torch.stack(clips), _note_repeats(self, reader, video)
 
     def steps(self, num_steps: int, keyed: torch.Generator) -> np.ndarray:
         """Draw one clip's steps of a time line of ``num_steps``, (T,)."""
@@ -154,18 +176,21 @@ class TrainClips(Dataset[dict[str, Any]]):
         # The clips of a video share its label, so where mirroring changes it they are mirrored together.
         return draws if self.videos.flip_labels is None else [draws[0]] * len(draws)
 
+    def _augment_and_crop(self, clip: torch.Tensor, keyed: torch.Generator) -> torch.Tensor:
+        assert self.rand_augment is not None
+        if min(clip.shape[-2:]) > RAND_AUGMENT_SHORT_SIDE:
+            clip = transforms.resize_short_side(clip, RAND_AUGMENT_SHORT_SIDE)
+        box = transforms.random_box(*clip.shape[-2:], scale=self.scale, generator=keyed)
+        return crop(self.rand_augment(clip, keyed), box)
+
     def _finish(self, clip: torch.Tensor, mirror: bool, keyed: torch.Generator) -> torch.Tensor:
         clip = transforms.resize(clip, self.crop_size, self.crop_size)
         if mirror:
             clip = clip.flip(-1)
-        return transforms.augment(
-            clip,
-            rand_augment_ops=self.rand_augment_ops,
-            rand_augment_magnitude=self.rand_augment_magnitude,
-            color_jitter=self.color_jitter,
-            erase_prob=self.erase_prob,
-            generator=keyed,
-        )
+        if self.rand_augment is not None and self.num_frames == 1:
+            clip = self.rand_augment(clip, keyed)
+        clip = transforms.jitter(clip, strength=self.color_jitter, generator=keyed)
+        return transforms.erase(clip, prob=self.erase_prob, mean=self.mean, std=self.std, generator=keyed)
 
 
 class TestViews(Dataset[dict[str, Any]]):
@@ -174,8 +199,8 @@ class TestViews(Dataset[dict[str, Any]]):
     Args: as for :class:`TrainClips`; ``num_views`` moments evenly spread over the video, ``num_crops`` squares
     evenly spread along the long side, after the short side is resized to ``crop_size``.
 
-    Items are dicts of ``clips`` uint8 (V*C, T, C, H, W), crops fastest, ``label``, ``index`` and ``error``: "" or why
-    the video can't be read; its clips are then zeros. Nothing is ever put in a video's place.
+    Items are dicts of ``clips`` uint8 (V*C, T, C, H, W), crops fastest, ``label``, ``index``, ``repeats`` as there, and
+    ``error``: "" or why the video can't be read; its clips are then zeros. Nothing is ever put in a video's place.
     """
 
     __test__ = False  # not a test case, whatever its name
@@ -191,7 +216,7 @@ class TestViews(Dataset[dict[str, Any]]):
         num_views: int = 1,
         num_crops: int = 1,
         sampling: str = "dense",
-        short_video: str = "loop",
+        short_video: str = "hold",
         backend: str = "auto",
         timeout_seconds: float = 30.0,
     ) -> None:
@@ -206,16 +231,17 @@ class TestViews(Dataset[dict[str, Any]]):
         return len(self.videos)
 
     def __getitem__(self, video: int) -> dict[str, Any]:
-        error = ""
+        error = repeats = ""
         try:
-            clips = self._open.run(video, self._load)
+            clips, repeats = self._open.run(video, functools.partial(self._load, video=video))
         except DecodeError as broken:
             error = broken.reason
             shape = (self.num_views * self.num_crops, self.num_frames, 3, self.crop_size, self.crop_size)
             clips = torch.zeros(shape, dtype=torch.uint8)
-        return {"clips": clips, "label": int(self.videos.labels[video]), "index": video, "error": error}
+        label = int(self.videos.labels[video])
+        return {"clips": clips, "label": label, "index": video, "error": error, "repeats": repeats}
 
-    def _load(self, reader: VideoReader) -> torch.Tensor:
+    def _load(self, reader: VideoReader, video: int) -> tuple[torch.Tensor, str]:
         line = index.time_line(reader.times, fps=self.fps)
         views = line[index.fit(self._steps(len(line)), num_steps=len(line), short_video=self.short_video)]  # (V, T)
 
@@ -227,7 +253,7 @@ class TestViews(Dataset[dict[str, Any]]):
             small = transforms.resize_short_side(view, self.crop_size)
             for box in transforms.view_boxes(*small.shape[-2:], num_crops=self.num_crops):
                 crops.append(crop(small, box))
-        return torch.stack(crops)
+        return torch.stack(crops), _note_repeats(self, reader, video)
 
     def _steps(self, num_steps: int) -> np.ndarray:
         if self.sampling == "segment":
@@ -240,6 +266,14 @@ class TestViews(Dataset[dict[str, Any]]):
 def permutation(num_videos: int, *, seed: int, epoch: int) -> np.ndarray:
     """The order of an epoch, (n,) int64."""
     return torch.randperm(num_videos, generator=generator(seed, "order", epoch)).numpy()
+
+
+def _note_repeats(dataset: TrainClips | TestViews, reader: VideoReader, video: int) -> str:
+    """What ``clips.repeated_frames`` says of an open video, with its path; segments have no stride."""
+    if dataset.sampling == "segment":
+        return ""
+    line = index.repeated_frames(reader.times, fps=dataset.fps, stride_frames=dataset.stride_frames)
+    return f"{dataset.videos.path(video)}: {line}" if line else ""
 
 
 class _Opener:

@@ -37,7 +37,8 @@ def train_loader(
     ``dataset`` is a ``TrainClips``, or anything that gives such samples for stream positions.
 
     Batches are dicts: ``clips`` uint8 (b, k, T, C, H, W), ``label``, ``index``, ``position`` int64 (b,), and
-    ``broken``: (path, reason) of the videos passed over.
+    ``broken``: (path, reason) of the videos passed over, and
+    ``repeats``: "", or what ``clips.repeated_frames`` says of one of them.
 
     Raises:
         UserError: ``batch_size`` isn't a multiple of ``world_size``.
@@ -54,7 +55,8 @@ def test_loader(
 ) -> DataLoader[Batch]:
     """Batches that hold every video exactly once over all ranks; ranks may have different numbers of batches.
 
-    Batches are dicts: ``clips`` uint8 (b, V*C, T, C, H, W), ``label``, ``index`` int64 (b,), and ``error``, b strings.
+    Batches are dicts: ``clips`` uint8 (b, V*C, T, C, H, W), ``label``, ``index`` int64 (b,), ``repeats`` as in
+    training, and ``error``, b strings.
     """
     mine = range(rank, len(dataset), world_size)
     batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
@@ -160,4 +162,5 @@ def collate(samples: Sequence[Batch]) -> Batch:
         batch["broken"] = [pair for s in samples for pair in s["broken"]]
     else:
         batch["error"] = [s["error"] for s in samples]
+    batch["repeats"] = next((s["repeats"] for s in samples if s.get("repeats")), "")
     return batch

@@ -6,16 +6,15 @@ One draw holds for all frames of a clip.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch.nn.functional import interpolate
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
 
 _RATIO = (3 / 4, 4 / 3)
 _ERASE_SCALE, _ERASE_RATIO = (0.02, 1 / 3), (0.3, 1 / 0.3)  # [timm RandomErasing, as the field's recipes use it]
-_RAND_AUGMENT_SPREAD = 1.5  # the "mstd0.5" of the field's strings, of 10, on torchvision's scale of 30
 
 
 class Box(NamedTuple):
@@ -70,47 +69,52 @@ def resize(clip: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return interpolate(clip, [height, width], mode="bilinear", antialias=True)
 
 
-def augment(
-    clip: torch.Tensor,
-    *,
-    rand_augment_ops: int,
-    rand_augment_magnitude: float,
-    color_jitter: float,
-    erase_prob: float,
-    generator: torch.Generator,
-) -> torch.Tensor:
-    """RandAugment, colour jitter and random erasing, each off at 0; (T, C, H, W) in and out.
+def jitter(clip: torch.Tensor, *, strength: float, generator: torch.Generator) -> torch.Tensor:
+    """Brightness, contrast and saturation changed by up to ``strength``; uint8 (T, C, H, W) in and out, 0: off.
 
     torchvision draws from torch's global generator: it is seeded from ``generator`` for the call, and put back.
     """
-    if not (rand_augment_ops or color_jitter or erase_prob):
+    if not strength:
         return clip
-    clip = clip.contiguous()
     seed = int(torch.randint(2**63 - 1, (), generator=generator))
     with torch.random.fork_rng(devices=()):
         torch.random.default_generator.manual_seed(seed)
-        if rand_augment_ops:
-            drawn = rand_augment_magnitude + _RAND_AUGMENT_SPREAD * float(torch.randn(()))
-            clip = v2.RandAugment(rand_augment_ops, magnitude=min(30, max(0, round(drawn))), num_magnitude_bins=31)(
-                clip
-            )
-        if color_jitter:
-            clip = v2.ColorJitter(brightness=color_jitter, contrast=color_jitter, saturation=color_jitter)(clip)
-        if float(torch.rand(())) < erase_prob:
-            clip = _erase(clip)
-    return clip
+        return v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength)(clip.contiguous())
 
 
-def _erase(clip: torch.Tensor) -> torch.Tensor:
-    """Fill one box with noise, a value for each pixel and the same in all frames [the field's "pixel" mode]."""
+def erase(
+    clip: torch.Tensor,
+    *,
+    prob: float,
+    mean: Sequence[float],
+    std: Sequence[float],
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Random erasing (arXiv 1708.04896), timm's mode "pixel": with probability ``prob`` fill one box with noise.
+
+    The box is the same in all frames, the noise is new in each (as VideoMAE's and SlowFast's): N(0, 1) once the clip is
+    normalised by ``mean`` and ``std``, except that a uint8 pixel ends at black and white.
+
+    Args:
+        clip: uint8 (T, C, H, W); not changed.
+        prob: 0 to 1.
+        mean, std: C numbers each, of pixels in [0, 1].
+        generator: of all draws.
+    """
+    if not prob or float(torch.rand((), generator=generator)) >= prob:
+        return clip
     height, width = clip.shape[-2:]
     low, high = math.log(_ERASE_RATIO[0]), math.log(_ERASE_RATIO[1])
-    for area_draw, ratio_draw, top_draw, left_draw in torch.rand(10, 4, dtype=torch.float64).tolist():
+    draws = torch.rand(10, 4, generator=generator, dtype=torch.float64).tolist()
+    for area_draw, ratio_draw, top_draw, left_draw in draws:
         area = height * width * (_ERASE_SCALE[0] + area_draw * (_ERASE_SCALE[1] - _ERASE_SCALE[0]))
         ratio = math.exp(low + ratio_draw * (high - low))
         h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < h < height and 0 < w < width:
             top, left = int(top_draw * (height - h + 1)), int(left_draw * (width - w + 1))
-            noise = torch.randint(256, (clip.shape[1], h, w), dtype=torch.uint8)
-            return F.erase(clip, top, left, h, w, noise)
+            noise = torch.randn(*clip.shape[:2], h, w, generator=generator)
+            pixels = noise * (torch.tensor(std).view(-1, 1, 1) * 255) + torch.tensor(mean).view(-1, 1, 1) * 255
+            erased = clip.clone()
+            erased[..., top : top + h, left : left + w] = pixels.round_().clamp_(0, 255)
+            return erased
     return clip

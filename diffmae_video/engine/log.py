@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 import psutil
 from tqdm import tqdm
@@ -120,6 +120,8 @@ class Progress:
         every_seconds: pause between plain lines; the first and the last step always have one.
     """
 
+    _noted: ClassVar[set[str]] = set()
+
     def __init__(
         self,
         label: str,
@@ -165,6 +167,12 @@ class Progress:
             self._bar.write(text, file=self._stream)
         elif not self._quiet:
             print(text, file=self._stream, flush=True)
+
+    def note_once(self, kind: str, text: str) -> None:
+        """Write the first ``text`` of a ``kind`` in this process, with the loop's name; an empty one is nothing."""
+        if text and kind not in Progress._noted:
+            Progress._noted.add(kind)
+            self.note(f"{self.label}: {text}")
 
     def close(self) -> None:
         """End the live display."""

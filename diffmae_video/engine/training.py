@@ -125,6 +125,7 @@ class Training:
                 self._seed_step()
                 set_lr(self.state.optimizer, plan.lr(self.step))
                 self.broken.add(batch["broken"])
+                progress.note_once("repeats", batch["repeats"])
                 yield batch
                 progress.update(self.step, self._summary, self._details)
                 if self.step == first:

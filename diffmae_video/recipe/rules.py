@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from diffmae_video.data.rand_augment import RandAugment
 from diffmae_video.errors import UserError
 from diffmae_video.model import DECODER_SIZES, SIZES
 from diffmae_video.model.decoder import DecoderSize
@@ -25,6 +26,8 @@ def check(recipe: Recipe) -> None:
             _check_bounds(name, item, spec.metadata["bounds"])
     for rule in (_check_cubes, _check_mask, _check_decoder, _check_objective, _check_stages, _check_lengths):
         rule(recipe)
+    if recipe.finetune.rand_augment:
+        _check_rand_augment(recipe.finetune.rand_augment)
     for section in ("pretrain", "finetune"):
         _check_training(section, getattr(recipe, section), recipe)
 
@@ -152,6 +155,13 @@ def _check_lengths(recipe: Recipe) -> None:
             raise RecipeError(f"{name}={values}: must have {length} numbers")
     if min(recipe.data.std) <= 0:
         raise RecipeError(f"data.std={recipe.data.std}: must be above 0")
+
+
+def _check_rand_augment(text: str) -> None:
+    try:
+        RandAugment.parse(text)
+    except UserError as error:
+        raise RecipeError(f"finetune.{error}") from None
 
 
 def _check_training(section: str, train: TrainRecipe, recipe: Recipe) -> None:

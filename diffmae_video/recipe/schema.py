@@ -13,6 +13,7 @@ from diffmae_video.model import SIZES
 
 TAPS = ("reversed", "last")
 MASKS = ("tube", "random", "frame", "block")
+SHORT_VIDEO = ("hold", "loop")
 STAGES = ("pretrain", "finetune", "test")
 DATASETS = ("kinetics400", "kinetics600", "kinetics700", "ssv2", "ucf101", "hmdb51", "list", "folder", "images")
 
@@ -45,7 +46,7 @@ class DataRecipe:
     fps: float = key(30.0, "frame rate of that time line, Hz; 0 takes each video's own", bounds="[0, inf)")
     crop_size: int = key(224, "height and width of a clip in pixels", bounds="[1, inf)")
     short_video: str = key(
-        "loop", "a video shorter than its clip: loop, or hold the last frame", choices=("loop", "hold")
+        "hold", "a video shorter than its clip: hold its last frame [MAE-ST, VideoMAE], or loop", choices=SHORT_VIDEO
     )
     backend: str = key("auto", "decoder of video files", choices=("auto", "pyav", "decord", "torchcodec"))
     num_workers: int = key(2, "loader processes a rank", bounds="[0, inf)")
@@ -161,10 +162,9 @@ class FinetuneRecipe(TrainRecipe):
     label_smoothing: float = key(0.1, "label smoothing", bounds="[0, 1)")
     mixup: float = key(0.0, "alpha of mixup; 0 off", bounds="[0, inf)")
     cutmix: float = key(0.0, "alpha of CutMix; 0 off", bounds="[0, inf)")
-    rand_augment_ops: int = key(0, "RandAugment operations a clip; 0 off", bounds="[0, inf)")
-    rand_augment_magnitude: int = key(21, 'RandAugment magnitude, of 30; the field\'s "m7" is 21', bounds="[0, 30]")
+    rand_augment: str = key("", "RandAugment in timm's notation, as rand-m7-n4-mstd0.5-inc1; empty is off")
     color_jitter: float = key(0.0, "brightness, contrast, saturation jitter; 0 off", bounds="[0, 1]")
-    erase_prob: float = key(0.0, "probability of random erasing", bounds="[0, 1]")
+    erase_prob: float = key(0.0, "probability of random erasing, one box of new noise in each frame", bounds="[0, 1]")
     eval_epochs: float = key(0.0, "validate every so many epochs; 0 never", bounds="[0, inf)")
 
 

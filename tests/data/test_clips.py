@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from diffmae_video.data import clips
 from diffmae_video.seeding import generator
@@ -77,5 +81,52 @@ def test_dense_views_reach_from_the_first_to_the_last_frame() -> None:
 
 def test_segment_views_differ_and_cover_the_video() -> None:
     views = clips.segment_views(64, num_frames=8, num_views=2)
-    assert views.tolist() == [[2, 10, 18, 26, 34, 42, 50, 58], [6, 14, 22, 30, 38, 46, 54, 62]]
+    assert views.tolist() == [[0, 8, 16, 24, 32, 40, 48, 56], [4, 12, 20, 28, 36, 44, 52, 60]]
+    assert clips.segment_views(64, num_frames=8, num_views=1).tolist() == [views[1].tolist()]
     assert clips.segment_views(3, num_frames=8, num_views=2).max() == 2
+
+
+@given(num_steps=st.integers(1, 400), num_frames=st.integers(1, 32))
+def test_two_segment_views_are_videomaes_for_ssv2(num_steps: int, num_frames: int) -> None:
+    """It takes int(tick * x) and int(tick / 2 + tick * x), tick = length / segments, and deals them out in turn."""
+    tick = num_steps / num_frames
+    both = sorted([int(tick / 2 + tick * x) for x in range(num_frames)] + [int(tick * x) for x in range(num_frames)])
+    views = clips.segment_views(num_steps, num_frames=num_frames, num_views=2)
+    # Where a product of floats falls on a whole number, one rounding may differ from another.
+    assert np.abs(views - np.array([both[0::2], both[1::2]])).max() <= 1
+    exact = [[(2 * x + view) * num_steps // (2 * num_frames) for x in range(num_frames)] for view in range(2)]
+    assert views.tolist() == exact
+
+
+@given(rate=st.floats(1, 240), fps=st.floats(1, 240), stride=st.integers(1, 8), frames=st.integers(40, 200))
+def test_a_stride_below_one_frame_is_named_with_a_remedy(rate: float, fps: float, stride: int, frames: int) -> None:
+    """Said where clips hold frames twice, and only there; each remedy that the line names leaves nothing to say."""
+    times = 3.0 + np.arange(frames) / rate
+    line = clips.repeated_frames(times, fps=fps, stride_frames=stride)
+    steps = clips.time_line(times, fps=fps)[::stride]
+    repeated = (np.diff(steps) == 0).mean() if len(steps) > 1 else 0.0
+    if line:
+        assert stride * rate < fps
+        assert "\n" not in line
+        named = re.search(r"data\.fps=([\d.e+]+) \(0: each video's own\), or data\.stride_frames=(\d+)$", line)
+        assert named is not None
+        assert clips.repeated_frames(times, fps=float(named[1]), stride_frames=stride) == ""
+        assert clips.repeated_frames(times, fps=fps, stride_frames=int(named[2])) == ""
+        assert int(named[2]) == stride + 1 or clips.repeated_frames(times, fps=fps, stride_frames=int(named[2]) - 1)
+    else:
+        assert repeated <= 0.06
+    assert clips.repeated_frames(times, fps=0, stride_frames=stride) == ""
+
+
+def test_what_repeats_frames_and_what_does_not() -> None:
+    ssv2, film, ntsc = np.arange(40) / 12, np.arange(300) / 25, np.arange(300) * 1001 / 30000
+    assert clips.repeated_frames(ssv2, fps=30, stride_frames=2) == (
+        "12 frames a second, but data.fps=30 with data.stride_frames=2 wants 15: clips hold frames twice; "
+        "use data.fps=12 (0: each video's own), or data.stride_frames=3"
+    )
+    assert clips.repeated_frames(ssv2, fps=12, stride_frames=2) == ""
+    assert clips.repeated_frames(ssv2, fps=30, stride_frames=4) == ""
+    assert clips.repeated_frames(film, fps=30, stride_frames=1) != ""
+    assert clips.repeated_frames(ntsc, fps=30, stride_frames=1) == ""
+    assert clips.repeated_frames(np.array([1.0]), fps=30, stride_frames=1) == ""
+    assert clips.repeated_frames(np.array([1.0, 1.0]), fps=30, stride_frames=1) == ""

@@ -21,6 +21,8 @@ from diffmae_video.data import (
     train_loader,
     with_flip_labels,
 )
+from diffmae_video.data.rand_augment import RandAugment
+from diffmae_video.data.transforms import resize
 from diffmae_video.errors import UserError
 
 VideoMaker = Callable[..., Path]
@@ -44,7 +46,7 @@ def train(videos: VideoList, **changes: Any) -> TrainClips:
 
 
 def test_a_sample_is_a_function_of_its_position(videos: VideoList) -> None:
-    augmented = {"rand_augment_ops": 2, "rand_augment_magnitude": 9, "color_jitter": 0.4, "erase_prob": 0.5}
+    augmented = {"rand_augment": "rand-m7-n4-mstd0.5-inc1", "color_jitter": 0.4, "erase_prob": 0.5}
     forth, back = train(videos, clips_per_video=2, **augmented), train(videos, clips_per_video=2, **augmented)
     ahead = [forth[p] for p in range(12)]
     torch.rand(7)
@@ -183,3 +185,87 @@ def test_images_are_videos_of_one_frame(video: VideoMaker, tmp_path: Path) -> No
     sample = train(photos, num_frames=1, stride_frames=1)[0]
     assert sample["broken"] == []
     assert sample["clips"].shape == (1, 1, 3, 32, 32)
+
+
+class Recorded:
+    """Stands in for a RandAugment policy: keeps what it is given, and gives it back."""
+
+    def __init__(self) -> None:
+        self.clips: list[torch.Tensor] = []
+
+    def __call__(self, clip: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        self.clips.append(clip)
+        return clip
+
+
+def test_rand_augment_sees_whole_frames_before_the_crop(videos: VideoList) -> None:
+    wide = videos.subset([2])  # 80 x 40
+    dataset = train(wide, clips_per_video=2, scale=(0.1, 0.2), rand_augment="rand-m7-n4-mstd0.5-inc1")
+    assert dataset.rand_augment == RandAugment(magnitude=7, num_ops=4, magnitude_std=0.5, prob=0.5)
+    dataset.rand_augment = recorded = Recorded()  # type: ignore[assignment]
+    sample = dataset[0]
+    assert [tuple(clip.shape) for clip in recorded.clips] == [(4, 3, 40, 80)] * 2
+    assert sample["clips"].shape == (2, 4, 3, 32, 32)
+    with open_video(wide.path(0)) as reader:
+        frames = {frame.tobytes() for frame in reader.frames(range(40))}
+    assert all(frame.permute(1, 2, 0).numpy().tobytes() in frames for clip in recorded.clips for frame in clip)
+    # Small crops of what it gave back, not resized whole frames.
+    assert not torch.equal(sample["clips"][0], resize(recorded.clips[0], 32, 32))
+
+
+def test_rand_augment_sees_a_short_side_of_320_at_most(video: VideoMaker) -> None:
+    large = video("large.mp4", size="720x400", frames=6)
+    listed = VideoList.of([large.name], [0], root=str(large.parent))
+    dataset = train(listed, stride_frames=1, rand_augment="rand-m7-n4-mstd0.5-inc1")
+    dataset.rand_augment = recorded = Recorded()  # type: ignore[assignment]
+    dataset[0]
+    assert [tuple(clip.shape) for clip in recorded.clips] == [(4, 3, 320, 576)]
+
+
+def test_rand_augment_of_pictures_comes_after_the_crop(videos: VideoList) -> None:
+    """As timm does for images; a clip of one frame is one."""
+    dataset = train(videos, num_frames=1, rand_augment="rand-m9-mstd0.5-inc1")
+    dataset.rand_augment = recorded = Recorded()  # type: ignore[assignment]
+    sample = dataset[0]
+    assert [tuple(clip.shape) for clip in recorded.clips] == [(1, 3, 32, 32)]
+    assert torch.equal(sample["clips"][0], recorded.clips[0])
+
+
+def test_a_wrong_rand_augment_is_refused(videos: VideoList) -> None:
+    with pytest.raises(UserError, match="rand_augment=2: must begin with rand-"):
+        train(videos, rand_augment="2")
+
+
+def test_an_erased_box_is_in_the_units_of_the_normalisation(videos: VideoList) -> None:
+    """With a tiny deviation the box is the mean colour."""
+    dataset = train(videos, erase_prob=1.0, mean=(0.2, 0.4, 0.6), std=(1e-6,) * 3)
+    clip = dataset[0]["clips"][0]
+    erased = (clip == torch.tensor([51, 102, 153], dtype=torch.uint8)[:, None, None]).all(1)  # (T, H, W)
+    assert 0.015 < erased.float().mean() < 0.4
+    assert torch.equal(erased, erased[:1].expand_as(erased))
+
+
+def test_a_short_video_holds_its_last_frame(videos: VideoList) -> None:
+    one = videos.subset([3])
+    exact = {"crop_size": 40, "num_frames": 8, "stride_frames": 6}  # spans 43 of 40 frames
+    clip = train(one, scale=(1.0, 1.0), flip=False, **exact)[0]["clips"][0]
+    view = TestViews(one, **(SHAPE | exact))[0]["clips"][0]
+    with open_video(one.path(0)) as reader:
+        frames = np.stack([frame.copy() for frame in reader.frames([0, 6, 12, 18, 24, 30, 36, 39])])
+    assert torch.equal(clip, torch.from_numpy(frames).permute(0, 3, 1, 2))
+    assert torch.equal(view, clip)
+
+
+def test_repeated_frames_are_said_once_a_batch(videos: VideoList) -> None:
+    """Of the files only 4.mp4 has 15 frames a second: below the 30 of the line, of which a stride of 1 takes all."""
+    dataset = train(videos, stride_frames=1)
+    lines = {sample["index"]: sample["repeats"] for sample in (dataset[p] for p in range(5))}
+    assert lines[4].startswith(f"{videos.path(4)}: 15 frames a second, but data.fps=30 with data.stride_frames=1")
+    assert lines[1].startswith(f"{videos.path(1)}: 25 frames a second")
+    assert lines[0] == lines[2] == lines[3] == ""
+    batch = next(iter(train_loader(dataset, batch_size=5, num_steps=1)))
+    assert batch["repeats"] in (lines[4], lines[1])
+    views = TestViews(videos, **(SHAPE | {"stride_frames": 1}))
+    assert next(iter(test_loader(views, batch_size=5, rank=0, world_size=1, num_workers=0)))["repeats"] == lines[1]
+    for quiet in ({"stride_frames": 2}, {"fps": 0, "stride_frames": 1}, {"sampling": "segment", "stride_frames": 1}):
+        assert next(iter(train_loader(train(videos, **quiet), batch_size=5, num_steps=1)))["repeats"] == ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from diffmae_video.engine.cli import main
 from diffmae_video.recipe import Recipe
 from diffmae_video.recipe.rules import walk
+from tests.engine.driven import arguments, drive
 
 ROOT = Path(__file__).parents[2]
 VITB = str(ROOT / "configs" / "k400_vitb.yaml")
@@ -50,6 +53,30 @@ def test_testing_without_fine_tuning(
     monkeypatch.chdir(tmp_path)
     assert main(["--cfg", VITB, "stages=[test]", "output_dir=run"]) == 2
     assert "run the finetune stage first" in one_error_line(capsys)
+
+
+def test_a_run_names_a_video_of_too_few_frames_once(
+    tiny_recipe: Path, run_ranks: Callable[..., list[int | None]], tmp_path: Path
+) -> None:
+    """All of ``tiny_videos`` have 10 frames a second; every batch of every stage meets some of them."""
+    command = arguments(
+        tiny_recipe,
+        "data.fps=30",
+        "pretrain.epochs=2",
+        "finetune.epochs=1",
+        "data.num_workers=2",
+        "finetune.eval_epochs=1",
+    )
+    assert run_ranks(drive, 1, tmp_path / "log", command) == [0]
+    said = [line for line in (tmp_path / "log" / "rank-0.log").read_text().splitlines() if "hold frames twice" in line]
+    assert len(said) == 1
+    assert said[0].startswith("pretrain: ")
+    assert "10 frames a second, but data.fps=30 with data.stride_frames=2" in said[0]
+    shutil.rmtree(tmp_path / "run" / "test")
+    assert run_ranks(drive, 1, tmp_path / "test", [*command, "stages=[test]"]) == [0]
+    said = [line for line in (tmp_path / "test" / "rank-0.log").read_text().splitlines() if "hold frames twice" in line]
+    assert len(said) == 1
+    assert said[0].startswith("test")
 
 
 def test_keys_lists_every_key(capsys: pytest.CaptureFixture[str]) -> None:

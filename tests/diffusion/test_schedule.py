@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -64,3 +67,16 @@ def test_the_level_after_the_last_step_is_clean():
 def test_bad_options_are_refused(options, words):
     with pytest.raises(UserError, match=words):
         Schedule(**options)
+
+
+def test_which_rho_table_of_method_md():
+    """Every number of the table: where the mean of a cube's pixels of one colour has a signal above its noise."""
+    text = (Path(__file__).parents[2] / "docs" / "method.md").read_text()
+    rows = re.findall(r"^\| ([\d.]+) \| (\d+) % \| (\d+) % \| (\d+) % \| ([\d.]+) \| ([\d.]+) \|$", text, re.M)
+    assert [row[0] for row in rows] == ["1.0", "0.8", "0.6", "0.5", "0.3"]
+    for rho, *numbers in rows:
+        alpha_bar = Schedule("linear", num_steps=1000, rho=float(rho)).alpha_bar
+        mean_snr = [alpha_bar / (1 - alpha_bar) * pixels for pixels in (2 * 16 * 16, 16 * 16, 2 * 8 * 8)]
+        shares = [f"{100 * (snr > 1).double().mean():.0f}" for snr in mean_snr]
+        noise = float((1 - alpha_bar[0]).sqrt())
+        assert numbers == [*shares, f"{noise:.3f}", f"{noise * 0.225 * 255:.1f}"]

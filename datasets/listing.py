@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffmae_video.data.annotations import HEADER, VIDEO_SUFFIXES
+from diffmae_video.data.list_forms import HEADER
+from diffmae_video.data.walk import VIDEO_SUFFIXES
 from diffmae_video.errors import UserError
 
 

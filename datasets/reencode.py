@@ -25,7 +25,7 @@ from tqdm import tqdm
 from diffmae_video.bench import loaders
 from diffmae_video.bench.data import interleave
 from diffmae_video.data import VideoList
-from diffmae_video.data.annotations import VIDEO_SUFFIXES
+from diffmae_video.data.walk import VIDEO_SUFFIXES
 from diffmae_video.errors import UserError
 
 MEASURED = 24  # videos, and loads of each side, that the gain is measured on

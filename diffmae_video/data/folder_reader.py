@@ -8,9 +8,9 @@ from types import TracebackType
 
 import numpy as np
 
-from diffmae_video.data.annotations import IMAGE_SUFFIXES
 from diffmae_video.data.decode import DecodeError, within
 from diffmae_video.data.pyav_reader import PyavReader
+from diffmae_video.data.walk import IMAGE_SUFFIXES
 
 # Image folders don't say how fast they were; 30 makes `data.fps: 30` take every image. Something-Something's 12 fps
 # folders want `data.fps: 0`, strides in images.

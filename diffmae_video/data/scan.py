@@ -1,90 +1,78 @@
-"""Health of a collection: every video read once, a manifest row for each."""
+"""Health of a collection: every video read once, and a manifest row for each."""
 
 from __future__ import annotations
 
-import csv
-import io
-import os
+import errno
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
 from diffmae_video.data.decode import DecodeError, check_path
 from diffmae_video.data.folder_reader import FolderReader
+from diffmae_video.data.manifest import Health, Manifest, fingerprint
 from diffmae_video.data.pyav_reader import PyavReader
 from diffmae_video.data.videos import VideoList
 from diffmae_video.data.watchdog import Watchdog
 
 _AT_ONCE = 256
+# Errors of the disk, the network or the process rather than of the file.
+_MACHINES = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT}
 
 
-@dataclass(frozen=True)
-class Health:
-    """A manifest row. ``path`` is as in the list; figures are 0 where the video couldn't be opened."""
-
-    path: str
-    status: str  # "ok" or "bad"
-    reason: str
-    frames: int
-    fps: float
-    width: int
-    height: int
-    codec: str
-    duration_seconds: float
-    bytes: int
-
-
-COLUMNS = tuple(field.name for field in fields(Health))
-
-
-def examine(path: str, *, name: str, quick: bool, timeout_seconds: float) -> Health:
-    """Read one video: all of it, or if ``quick`` its packets and its first and last frame."""
-    size = os.path.getsize(path) if os.path.isfile(path) else 0
-    facts = {"frames": 0, "fps": 0.0, "width": 0, "height": 0, "codec": "", "duration_seconds": 0.0}
+def examine(path: str, *, name: str, depth: str, timeout_seconds: float) -> Health:
+    """Read one video: all of it ("full"), or its packets and its first and last frame ("quick")."""
+    # Before reading: a file that changes meanwhile must not pass for the one that was read.
+    size, mtime_ns = fingerprint(path) or (0, 0)
+    row = Health(name, "ok", "", depth, size, mtime_ns)
     try:
-        facts |= Watchdog().run(lambda: _read(path, quick, timeout_seconds), path=path, timeout_seconds=timeout_seconds)
+        facts = Watchdog().run(lambda: _read(path, depth, timeout_seconds), path=path, timeout_seconds=timeout_seconds)
     except DecodeError as error:
-        return Health(path=name, status="bad", reason=error.reason, bytes=size, **facts)  # type: ignore[arg-type]
-    return Health(path=name, status="ok", reason="", bytes=size, **facts)  # type: ignore[arg-type]
+        status = "unread" if _is_machines(error) else "bad"
+        return replace(row, status=status, reason=error.reason)
+    except MemoryError:
+        return replace(row, status="unread", reason="out of memory")
+    except OSError as error:  # within a folder of images
+        return replace(row, status="unread", reason=f"cannot be opened ({error.strerror})")
+    return replace(row, **facts)
 
 
-def scan(
-    videos: VideoList, manifest: Path, *, quick: bool, num_workers: int, timeout_seconds: float
-) -> Iterator[Health]:
-    """Examine the videos that ``manifest`` has no row for, add their rows to it, and yield them as they come."""
-    done = {row.path for row in read_manifest(manifest)} if manifest.exists() else set()
-    missing = [i for i in range(len(videos)) if videos.name(i) not in done]
-    if not manifest.exists():
-        manifest.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
-    with open(manifest, "a", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        for begin in range(0, len(missing), _AT_ONCE):
-            chunk = [(videos.path(i), videos.name(i)) for i in missing[begin : begin + _AT_ONCE]]
-            for row in _examine_all(chunk, quick=quick, num_workers=num_workers, timeout_seconds=timeout_seconds):
-                writer.writerow(asdict(row))
-                file.flush()
-                yield row
+def plan(videos: VideoList, known: Manifest, *, depth: str) -> tuple[dict[str, Health], dict[str, str]]:
+    """What is known of a list's files already, and what is left to examine.
+
+    Returns:
+        rows of the manifest that still hold, by name; and the paths of the others, by name. A file that the list has
+        several segments of counts once.
+    """
+    done: dict[str, Health] = {}
+    left: dict[str, str] = {}
+    for i in range(len(videos)):
+        name, path = videos.name(i), videos.path(i)
+        if name in done or name in left:
+            continue
+        row = known.examined(name, path, depth=depth)
+        if row is None:
+            left[name] = path
+        else:
+            done[name] = row
+    return done, left
 
 
-def read_manifest(manifest: Path) -> list[Health]:
-    """The rows of a manifest; a last line that an interruption cut short is taken out of the file as well."""
-    text = manifest.read_text(encoding="utf-8", errors="surrogateescape")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        manifest.write_text(whole, encoding="utf-8", errors="surrogateescape")
-    kinds = {"frames": int, "width": int, "height": int, "bytes": int, "fps": float, "duration_seconds": float}
-    rows = csv.DictReader(io.StringIO(whole, newline=""))
-    return [Health(**{name: kinds.get(name, str)(value) for name, value in row.items()}) for row in rows]
+def examine_all(left: dict[str, str], *, depth: str, num_workers: int, timeout_seconds: float) -> Iterator[Health]:
+    """Examine files, paths by name, in ``num_workers`` processes; rows come as they are ready."""
+    names = list(left)
+    for begin in range(0, len(names), _AT_ONCE):
+        chunk = {name: left[name] for name in names[begin : begin + _AT_ONCE]}
+        yield from _examine_chunk(chunk, depth=depth, num_workers=num_workers, timeout_seconds=timeout_seconds)
 
 
-def summarise(rows: list[Health]) -> str:
+def summarise(rows: Sequence[Health]) -> str:
     """A few lines for a person: how many are fit, and what is wrong with the others."""
     good = [row for row in rows if row.status == "ok"]
     lines = [f"{len(good)} of {len(rows)} videos are fit to use"]
-    for reason, count in Counter(row.reason for row in rows if row.status == "bad").most_common():
+    for reason, count in Counter(row.reason for row in rows if row.status != "ok").most_common():
         lines.append(f"  {count} x {reason}")
     if good:
         hours = sum(row.duration_seconds for row in good) / 3600
@@ -102,7 +90,17 @@ def _tally(values: Iterator[str]) -> str:
     return shown if len(counted) <= 6 else f"{shown} and {len(counted) - 6} others"
 
 
-def _read(path: str, quick: bool, timeout_seconds: float) -> dict[str, object]:
+def _is_machines(error: DecodeError) -> bool:
+    """Whether another try, another machine or other permissions may read the same file."""
+    cause = error.__cause__
+    return (
+        error.reason == "timed out"
+        or isinstance(cause, (FileNotFoundError, PermissionError, MemoryError))
+        or (isinstance(cause, OSError) and cause.errno in _MACHINES)
+    )
+
+
+def _read(path: str, depth: str, timeout_seconds: float) -> dict[str, Any]:
     if check_path(path) == "folder":
         folder = FolderReader(path, timeout_seconds=timeout_seconds)
         shapes = [frame.shape for frame in folder.frames(range(len(folder.times)))]
@@ -110,7 +108,7 @@ def _read(path: str, quick: bool, timeout_seconds: float) -> dict[str, object]:
         return {"frames": count, "width": width, "height": height, "codec": "images"}
     with PyavReader(path, timeout_seconds=timeout_seconds) as reader:
         info = reader.info()
-        if quick:
+        if depth == "quick":
             ends = sorted({0, info.num_frames - 1})
             for _ in reader.frames(ends):
                 pass
@@ -126,26 +124,26 @@ def _read(path: str, quick: bool, timeout_seconds: float) -> dict[str, object]:
         }
 
 
-def _examine_all(
-    chunk: list[tuple[str, str]], *, quick: bool, num_workers: int, timeout_seconds: float
-) -> Iterator[Health]:
-    """Examine videos in processes; one that brings its process down is bad, and the others are examined again."""
+def _examine_chunk(chunk: dict[str, str], *, depth: str, num_workers: int, timeout_seconds: float) -> Iterator[Health]:
+    """Examine files in processes; one that brings its process down is named, and the others are examined again."""
     left = dict(chunk)
+    pool = ProcessPoolExecutor(num_workers)
     try:
-        with ProcessPoolExecutor(num_workers) as pool:
-            jobs = {
-                pool.submit(examine, path, name=name, quick=quick, timeout_seconds=timeout_seconds): path
-                for path, name in chunk
-            }
-            for job in as_completed(jobs):
-                row = job.result()
-                del left[jobs[job]]
-                yield row
+        jobs = {
+            pool.submit(examine, path, name=name, depth=depth, timeout_seconds=timeout_seconds): name
+            for name, path in chunk.items()
+        }
+        for job in as_completed(jobs):
+            row = job.result()
+            del left[jobs[job]]
+            yield row
     except BrokenProcessPool:
         if len(left) == 1:
-            ((path, name),) = left.items()
-            size = os.path.getsize(path) if os.path.isfile(path) else 0
-            yield Health(name, "bad", "reader crashed", 0, 0.0, 0, 0, "", 0.0, size)
+            ((name, path),) = left.items()
+            # It may be the file, or the system that was short of memory: only another try tells.
+            yield Health(name, "unread", "reader crashed", depth, *(fingerprint(path) or (0, 0)))
             return
-        for pair in left.items():
-            yield from _examine_all([pair], quick=quick, num_workers=1, timeout_seconds=timeout_seconds)
+        for name, path in left.items():
+            yield from _examine_chunk({name: path}, depth=depth, num_workers=1, timeout_seconds=timeout_seconds)
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interruption doesn't wait for what hasn't begun

@@ -7,12 +7,16 @@ its reference count, and ends up with its own copy of the page. Bytes and arrays
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from diffmae_video.errors import UserError
+
+_SWAP = {"left": "right", "right": "left", "Left": "Right", "Right": "Left", "LEFT": "RIGHT", "RIGHT": "LEFT"}
+_SIDE = re.compile(rf"(?<![^\W\d_])({'|'.join(_SWAP)})(?![^\W\d_])")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +32,8 @@ class VideoList:
         segments: (n, 2) float64 start and end seconds, NaN for the whole video; None if no video has one.
         flip_allowed: whether a mirrored video still shows its class.
         flip_labels: (classes,) int64 label that a mirrored video has; None where mirroring keeps it.
+        notes: what whoever uses the list should be shown: entries left out, and why.
+        num_frames: (n,) int64 images in a folder, as the list has it; -1 where it doesn't say; None if it never does.
     """
 
     root: str
@@ -38,6 +44,8 @@ class VideoList:
     segments: np.ndarray | None = None
     flip_allowed: bool = True
     flip_labels: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    num_frames: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -49,6 +57,8 @@ class VideoList:
         classes: Sequence[str] = (),
         segments: np.ndarray | None = None,
         flip_allowed: bool = True,
+        notes: Sequence[str] = (),
+        num_frames: np.ndarray | None = None,
     ) -> VideoList:
         """Pack ``names`` and ``labels``; see the attributes for the rest."""
         encoded = [os.fsencode(name) for name in names]
@@ -60,6 +70,8 @@ class VideoList:
             classes=tuple(classes),
             segments=segments,
             flip_allowed=flip_allowed,
+            notes=tuple(notes),
+            num_frames=num_frames,
         )
 
     def __len__(self) -> int:
@@ -90,7 +102,12 @@ class VideoList:
             ends=np.cumsum([len(name) for name in encoded], dtype=np.int64),
             labels=self.labels[picked],
             segments=None if self.segments is None else self.segments[picked],
+            num_frames=None if self.num_frames is None else self.num_frames[picked],
         )
+
+    def noted(self, note: str) -> VideoList:
+        """The same videos with one more note."""
+        return replace(self, notes=(*self.notes, note))
 
     def reordered(self, classes: Sequence[str]) -> VideoList:
         """The same videos with their labels counted in another order of class names.
@@ -129,6 +146,5 @@ def with_flip_labels(videos: VideoList) -> VideoList:
 
 
 def mirrored_name(name: str) -> str:
-    """``name`` with the words left and right exchanged."""
-    swap = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
-    return " ".join(swap.get(word, word) for word in name.split(" "))
+    """``name`` with the words left and right exchanged; a word ends at anything but a letter, as in "up_left"."""
+    return _SIDE.sub(lambda side: _SWAP[side[0]], name)

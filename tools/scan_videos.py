@@ -31,7 +31,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--manifest", required=True, type=Path, help="CSV to write, or to go on with")
     parser.add_argument("--quick", action="store_true", help="decode the first and the last frame only")
     parser.add_argument("--workers", type=whole_number(1), default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--timeout", type=real_number(0, above=True), default=120.0, help="seconds after which a video is bad")
+    parser.add_argument(
+        "--timeout", type=real_number(0, above=True), default=120.0, help="seconds after which a video is bad"
+    )
     return parser.parse_args(arguments)
 
 

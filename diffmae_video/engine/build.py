@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from diffmae_video.data import TestViews, TrainClips, VideoList, read_videos, with_flip_labels
+from diffmae_video.data.annotations import NO_FLIP
 from diffmae_video.diffusion import DiffMAE, FeatureTarget, Schedule, timm_teacher
 from diffmae_video.engine.distributed import World
 from diffmae_video.engine.lr import scaled_lr
@@ -62,6 +63,16 @@ def build_videos(recipe: Recipe, split: str) -> VideoList:
         raise MissingDataError(f"data.{key}: {named}; make it with {maker}, or point data.{key} at your list")
     videos = read_videos(path, root=data.root, dataset=data.dataset, manifest=data.manifest or None)
     return with_flip_labels(videos) if data.swap_flip_labels else videos
+
+
+def mirroring(recipe: Recipe, stage: str, videos: VideoList | None = None) -> str:
+    """Whether a stage's clips are mirrored, and by which rule; without the list, by the collection's alone."""
+    allowed = recipe.data.dataset not in NO_FLIP if videos is None else videos.flip_allowed
+    if stage_section(recipe, stage).flip is False:
+        return f"none ({stage}.flip=false)"
+    if recipe.data.swap_flip_labels:
+        return "half of the clips, their classes with left and right exchanged"
+    return "half of the clips" if allowed else "none (a mirrored video would show another class)"
 
 
 def build_clips(recipe: Recipe, stage: str, videos: VideoList) -> TrainClips:

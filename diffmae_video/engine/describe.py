@@ -80,7 +80,7 @@ def _stage(recipe: Recipe, stage: str, flops_per_clip: int, world_size: int) -> 
     rank_videos = train.batch_size / (world_size * train.accumulation)
     return [
         f"{stage}: {_stage_parameters(recipe, stage) / 1e6:.2f} M parameters in all",
-        f"  {_length(recipe, stage)}",
+        *_videos(recipe, stage),
         f"  effective batch {train.batch_size} videos x {train.clips_per_video} clips = {clips} clips a step",
         f"  {rank_videos:g} videos a forward pass, of {train.accumulation} accumulated on each of {world_size} ranks",
         f"  peak learning rate {scaled_lr(train.lr, train.batch_size):.4g} at {train.batch_size} videos a step "
@@ -90,16 +90,20 @@ def _stage(recipe: Recipe, stage: str, flops_per_clip: int, world_size: int) -> 
     ]
 
 
-def _length(recipe: Recipe, stage: str) -> str:
-    """Epochs, and steps where the list is there to count its videos."""
+def _videos(recipe: Recipe, stage: str) -> list[str]:
+    """Epochs, steps where the list is there to count its videos, what it leaves out, and the rule for mirroring."""
     train = build.stage_section(recipe, stage)
     epochs = f"{train.epochs:g} epochs ({train.warmup_epochs:g} of warm-up)"
     try:
         videos = build.build_videos(recipe, {"pretrain": "train", "finetune": "finetune"}[stage])
     except build.MissingDataError:
-        return f"{epochs}; the list isn't here to count steps"
+        return [f"  {epochs}; the list isn't here to count steps", f"  mirrored: {build.mirroring(recipe, stage)}"]
     plan = build.build_plan(recipe, stage, num_videos=len(videos), world_size=1)
-    return f"{epochs} of {len(videos)} videos, {plan.num_steps} steps"
+    return [
+        f"  {epochs} of {len(videos)} videos, {plan.num_steps} steps",
+        *(f"  {note}" for note in videos.notes),
+        f"  mirrored: {build.mirroring(recipe, stage, videos)}",
+    ]
 
 
 def _stage_parameters(recipe: Recipe, stage: str) -> int:

@@ -70,6 +70,7 @@ def run_pretrain(this: Run) -> None:
     if _is_finished(this, header):
         return
     build.preflight(videos, this.world)
+    _say_videos(this, "pretrain", videos)
     torch.manual_seed(derive_seed(recipe.seed, "pretrain", "weights"))
     model = build.build_diffmae(recipe)
     with contextlib.closing(_start_training(this, model, header)) as training:
@@ -93,6 +94,7 @@ def run_finetune(this: Run) -> None:
     if _is_finished(this, header):
         return
     build.preflight(videos, this.world)
+    _say_videos(this, "finetune", videos)
     torch.manual_seed(derive_seed(recipe.seed, "finetune", "weights"))
     model = build.build_classifier(recipe, num_classes=len(videos.classes))
     source = initial_weights(recipe)
@@ -130,6 +132,7 @@ def run_test(this: Run) -> None:
     header = stage_header(recipe, "test", classes=saved["classes"], num_videos=len(videos))
     if _is_finished(this, header):
         return
+    _say_videos(this, "test", videos)
     model = build.build_classifier(recipe, num_classes=len(saved["classes"])).to(this.world.device)
     results: dict[str, Any] = {}
     for name in ("model", "ema") if saved["ema"] else ("model",):
@@ -140,6 +143,14 @@ def run_test(this: Run) -> None:
         for reason in scores.unread[:5]:
             this.say(f"test: not read: {reason}")
     _write_result(this, header, results)
+
+
+def _say_videos(this: Run, stage: str, videos: VideoList) -> None:
+    """Say what the list leaves out and, in training, whether clips are mirrored."""
+    for note in videos.notes:
+        this.say(f"{stage}: {note}")
+    if stage != "test":
+        this.say(f"{stage}: mirrored: {build.mirroring(this.recipe, stage, videos)}")
 
 
 def _score(this: Run, model: nn.Module, videos: VideoList, *, views: int, crops: int, name: str) -> Scores:

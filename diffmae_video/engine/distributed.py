@@ -6,6 +6,7 @@ nothing there is one process and no process group.
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -29,6 +30,9 @@ from diffmae_video.engine.place import WorldError, read_place
 
 # A rank that is gone is noticed by the heartbeat; this bounds what the heartbeat can't see.
 _COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+# DDP's word for sending buffers around before each forward pass; newer torch warns of the older one.
+_NEWER, _OLDER = "forward_sync_buffers", "broadcast_buffers"
+_SYNC_BUFFERS = _NEWER if _NEWER in inspect.signature(DistributedDataParallel).parameters else _OLDER
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ def parallelize(model: nn.Module, world: World, *, strategy: str = "ddp") -> nn.
     if strategy == "ddp":
         device_ids = [world.device.index] if world.device.type == "cuda" else None
         return DistributedDataParallel(
-            model, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
+            model, device_ids=device_ids, gradient_as_bucket_view=True, **{_SYNC_BUFFERS: False}
         )
     mesh = init_device_mesh(world.device.type, (world.size,))
     for module in list(model.modules()):

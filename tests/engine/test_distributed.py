@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import warnings
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -60,7 +61,12 @@ def batch_of(step: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def build(world: World, strategy: str) -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
-    model = parallelize(Blocks(), world, strategy=strategy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)  # a user would see it once a rank and stage
+        model = parallelize(Blocks(), world, strategy=strategy)
+    if strategy == "ddp" and world.size > 1:
+        newer = hasattr(model, "forward_sync_buffers")
+        assert not (model.forward_sync_buffers if newer else model.broadcast_buffers)
     named = list(model.named_parameters())
     groups = [
         {"params": [p for n, p in named if p.ndim > 1], "weight_decay": 0.1, "lr_scale": 1.0},

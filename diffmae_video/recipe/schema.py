@@ -135,7 +135,9 @@ class TrainRecipe:
     clip_grad: float = key(0.0, "largest norm of the gradient; 0 leaves it", bounds="[0, inf)")
     ema_decay: float = key(0.0, "moving average of the weights a step; 0 keeps none", bounds="[0, 1)")
     crop_scale: list[float] = key([0.5, 1.0], "area of the random resized crop, share of the frame")
-    flip: bool | None = key(None, "horizontal flip; null takes the list's rule: never for ssv2 or classes that mirror each other")
+    flip: bool | None = key(
+        None, "horizontal flip; null takes the list's rule: never for ssv2 or classes that mirror each other"
+    )
     checkpoint_epochs: float = key(1.0, "a checkpoint every so many epochs", bounds="(0, inf)")
     checkpoint_minutes: float = key(30.0, "and at least every so many minutes", bounds="(0, inf)")
     keep_checkpoints: int = key(2, "checkpoints kept beside the best", bounds="[1, inf)")

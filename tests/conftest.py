@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests st
 def processes() -> ForkServerContext:
     """A way to start real processes that have torch imported already: 50 ms each, not 3 s."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["diffmae_video.engine.cli"])
+    context.set_forkserver_preload(["diffmae_video.engine.cli", "diffmae_video.engine.runner"])
     return context
 
 

@@ -6,28 +6,25 @@ python tools/bench.py data --cfg configs/k400_vitl.yaml [--step-ms 400] [--memor
 
 from __future__ import annotations
 
-import argparse
-import sys
-
 from diffmae_video.bench import data, model
-from diffmae_video.errors import UserError
+from diffmae_video.command_line import Parser, run_command
 
 BENCHES = {"data": data, "model": model}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the bench that the command line names; 2 and one line when it asks for something impossible."""
-    parser = argparse.ArgumentParser(description="Measure what a step costs.")
+    """Run the bench that the command line names."""
+    parser = Parser(description="Measure what a step costs.")
     commands = parser.add_subparsers(dest="bench", required=True)
-    for name, bench in BENCHES.items():
-        bench.add_arguments(commands.add_parser(name, help=bench.__doc__, description=bench.__doc__))
+    for name, module in BENCHES.items():
+        module.add_arguments(commands.add_parser(name, help=module.__doc__, description=module.__doc__))
     asked = parser.parse_args(arguments)
-    try:
+
+    def bench() -> int:
         BENCHES[asked.bench].run(asked)
-    except UserError as error:
-        print(f"bench.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return run_command(bench)
 
 
 if __name__ == "__main__":

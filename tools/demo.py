@@ -7,7 +7,6 @@ Each part is a command of its own, shown before it runs, and goes on where it wa
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shlex
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from diffmae_video.errors import UserError
+from diffmae_video.command_line import Parser, run_command
 from diffmae_video.wheels import wheel_path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,15 +96,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; the exit code of the part that failed, or 2 if something is not installed."""
-    parser = argparse.ArgumentParser(description="Data, pre-training, fine-tuning, test, inpainting, and a table.")
+    parser = Parser(description="Data, pre-training, fine-tuning, test, inpainting, and a table.")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the run folders")
     asked = parser.parse_args(arguments)
     started = time.monotonic()
-    try:
-        code = run_all(asked.runs)
-    except UserError as error:
-        print(f"demo.py: {error}", file=sys.stderr)
-        return 2
+    code = run_command(lambda: run_all(asked.runs))
     if code == 0:
         print(f"\n{table(asked.runs)}\n\n{(time.monotonic() - started) / 60:.1f} minutes")
     return code

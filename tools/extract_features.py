@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from diffmae_video.command_line import Parser, run_command, whole_number
 from diffmae_video.data import VideoList, read_videos, test_loader
 from diffmae_video.engine.build import build_views
 from diffmae_video.engine.pixels import normalize
@@ -67,31 +68,30 @@ def write_features(path: Path, features: np.ndarray, videos: VideoList, kept: li
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(description="Write the features that a run's encoder gives a list of videos.")
+    made = Parser(description="Write the features that a run's encoder gives a list of videos.")
     made.add_argument("--run", required=True, help="folder of a run")
     made.add_argument("--stage", default="pretrain", choices=("pretrain", "finetune"), help="whose encoder")
     made.add_argument("--list", required=True, help="list of videos (see datasets/README.md)")
     made.add_argument("--root", default="", help="folder that the list's paths are relative to")
     made.add_argument("--dataset", default="list", help="kind of list, as a recipe's data.dataset")
     made.add_argument("--pool", default="mean", choices=("mean", "class"), help="mean of the cubes, or class token")
-    made.add_argument("--views", type=int, default=1, help="clips averaged over, evenly spread over a video")
-    made.add_argument("--batch-size", type=int, default=16, help="videos of a forward pass")
+    made.add_argument("--views", type=whole_number(1), default=1, help="clips to average, evenly spread over a video")
+    made.add_argument("--batch-size", type=whole_number(1), default=16, help="videos of a forward pass")
     made.add_argument("--out", type=Path, required=True, help=".npz file to write")
     return made
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 2 and one line when the user asked for something impossible."""
+    """Run the command line."""
     asked = parser().parse_args(arguments)
-    try:
-        unread = extract(asked)
-    except UserError as error:
-        print(f"extract_features.py: {error}", file=sys.stderr)
-        return 2
-    for line in unread:
-        print(f"not read: {line}", file=sys.stderr)
-    print(f"written to {asked.out}")
-    return 0
+
+    def write() -> int:
+        for line in extract(asked):
+            print(f"not read: {line}", file=sys.stderr)
+        print(f"written to {asked.out}")
+        return 0
+
+    return run_command(write)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
+from diffmae_video.command_line import Parser, real_number, run_command, whole_number
 from diffmae_video.engine.weights import load_diffmae
-from diffmae_video.errors import UserError
 from diffmae_video.report import inpainting
 from diffmae_video.report.fillers import Quality
 from diffmae_video.report.inpainting import MASK_FORMS, Sampling
@@ -56,31 +55,31 @@ def run(asked: argparse.Namespace) -> dict[str, Quality]:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(description="Fill the hidden part of a video with a pre-trained model.")
+    made = Parser(description="Fill the hidden part of a video with a pre-trained model.")
     made.add_argument("--run", required=True, help="folder of a run whose pretrain stage is finished")
     made.add_argument("--video", required=True, help="a video, a picture, or a folder of numbered pictures")
     made.add_argument("--mask", default="random:0.75", help=MASK_FORMS)
-    made.add_argument("--steps", type=int, default=50, help="sampling steps")
-    made.add_argument("--sampler", default="ddim", help="ddim or ddpm")
-    made.add_argument("--eta", type=float, default=0.0, help="noise of ddim, 0...1")
-    made.add_argument("--seed", type=int, default=0, help="decides random masks and noise")
-    made.add_argument("--max-clips", type=int, default=64, help="at most so many clips, spread over the film")
-    made.add_argument("--show", type=int, default=0, help="number of the clip in the figure")
+    made.add_argument("--steps", type=whole_number(1), default=50, help="sampling steps")
+    made.add_argument("--sampler", default="ddim", choices=("ddim", "ddpm"), help="how noise is taken away")
+    made.add_argument("--eta", type=real_number(0, 1), default=0.0, help="noise of ddim, 0...1")
+    made.add_argument("--seed", type=whole_number(0), default=0, help="decides random masks and noise")
+    made.add_argument("--max-clips", type=whole_number(1), default=64, help="most clips, spread over the film")
+    made.add_argument("--show", type=whole_number(0), default=0, help="number of the clip in the figure")
     made.add_argument("--out", type=Path, default=Path("runs/inpainted"), help="output folder")
     return made
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 2 and one line when the user asked for something impossible."""
+    """Run the command line."""
     asked = parser().parse_args(arguments)
-    try:
+
+    def write() -> int:
         for name, quality in run(asked).items():
             print(f"{name:14s} PSNR {quality.psnr:6.2f} dB   SSIM {quality.ssim:.3f}")
-    except UserError as error:
-        print(f"inpaint.py: {error}", file=sys.stderr)
-        return 2
-    print(f"written to {asked.out}")
-    return 0
+        print(f"written to {asked.out}")
+        return 0
+
+    return run_command(write)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import psutil
 import torch
 
 from diffmae_video.bench import loaders
+from diffmae_video.command_line import real_number, whole_number
 from diffmae_video.data import TrainClips, clips, train_loader
 from diffmae_video.data.cutting import cut_clips
 from diffmae_video.data.loader import collate
@@ -39,11 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("overrides", nargs="*", help="recipe overrides, as data.crop_size=112")
     parser.add_argument("--stage", choices=("pretrain", "finetune"), default="pretrain", help="whose clips")
-    parser.add_argument("--videos", type=int, default=64, help="videos read for each figure")
-    parser.add_argument("--step-ms", type=float, default=0.0, help="time of a training step, to compare data time with")
-    parser.add_argument("--memory", type=int, default=0, help="also read so many videos and fit the growth of memory")
-    parser.add_argument("--ratios", type=int, default=0, help="also compare with other loaders, so many rounds")
-    parser.add_argument("--crf", type=int, default=23, help="x264's rate factor of the videos of --ratios")
+    parser.add_argument("--videos", type=whole_number(1), default=64, help="videos read for each figure")
+    parser.add_argument("--step-ms", type=real_number(0), default=0.0, help="time of a training step, to compare with")
+    parser.add_argument(
+        "--memory", type=whole_number(0), default=0, help="also read N videos and fit the growth of memory"
+    )
+    parser.add_argument("--ratios", type=whole_number(0), default=0, help="also compare with other loaders, N rounds")
+    parser.add_argument("--crf", type=whole_number(0, 51), default=23, help="x264's rate factor for --ratios")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
 
 

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 import torch.distributed as dist
 
-from diffmae_video.errors import UserError
+from diffmae_video.command_line import is_user_error
 
 BEAT_SECONDS = 1.0
 DEAD_SECONDS = 40.0
@@ -63,7 +63,7 @@ class Heartbeat:
         if self._stopping.is_set():
             return
         self._halt()
-        code = 2 if isinstance(error, UserError) else 1
+        code = 2 if is_user_error(error) else 1
         last = traceback.format_exception_only(error)[-1].strip()
         with contextlib.suppress(RuntimeError):
             reason = f"{code} rank {self.rank} (host {socket.gethostname()}) failed: {last}"

@@ -9,10 +9,12 @@ import socket
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from diffmae_video.engine.distributed import World
 from diffmae_video.engine.files import replace_text
+
+if TYPE_CHECKING:
+    from diffmae_video.engine.distributed import World
 
 
 class Status:

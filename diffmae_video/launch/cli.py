@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from diffmae_video.command_line import Parser, run_command, whole_number
 from diffmae_video.errors import UserError
 from diffmae_video.launch.cluster import cancel
 from diffmae_video.launch.local import run_local
@@ -17,38 +17,30 @@ from diffmae_video.launch.submission import check_plan, plan_phases, script_of, 
 from diffmae_video.launch.table import Row, find_runs, latest_jobs, read_rows, to_csv, to_text
 from diffmae_video.recipe import load_recipe
 
-USER_ERROR = 2
 _ENDED = ("failed", "cancelled", "interrupted", "lost")
 
 
 def submit_main(arguments: Sequence[str] | None = None) -> int:
     """Command line of tools/submit.py."""
-    return _told(lambda: _submit(_submit_parser().parse_intermixed_args(arguments)))
+    parsed = _submit_parser().parse_intermixed_args(arguments)
+    return run_command(lambda: _submit(parsed))
 
 
 def sweep_main(arguments: Sequence[str] | None = None) -> int:
     """Command line of tools/sweep.py."""
-    return _told(lambda: _sweep(_sweep_parser().parse_args(arguments)))
-
-
-def _told(command: Callable[[], int]) -> int:
-    """Run a command; what a user can put right becomes one line and exit code 2."""
-    try:
-        return command()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
+    parsed = _sweep_parser().parse_args(arguments)
+    return run_command(lambda: _sweep(parsed))
 
 
 def _submit_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Submit a recipe, or a sweep over it, to SLURM.")
+    parser = Parser(description="Submit a recipe, or a sweep over it, to SLURM.")
     parser.add_argument("--cfg", required=True, help="the recipe, a YAML file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys to change, in order")
     parser.add_argument("--dry-run", action="store_true", help="print the sbatch scripts and submit nothing")
     parser.add_argument("--local", action="store_true", help="run here instead, through submitit's local executor")
     parser.add_argument("--sweep", nargs="+", default=[], metavar="key=v1,v2", help="every combination of these values")
     parser.add_argument("--sweep-file", default="", metavar="YAML", help="named points, name: {key: value, ...}")
-    parser.add_argument("--max-parallel", type=int, default=0, help="points at a time; all on SLURM, 1 with --local")
+    parser.add_argument("--max-parallel", type=whole_number(1), help="points at a time; all on SLURM, 1 with --local")
     parser.add_argument("--split-stages", action="store_true", help="a job a stage, with slurm.stages' resources")
     return parser
 
@@ -81,8 +73,6 @@ def _submit(asked: argparse.Namespace) -> int:
 def _points(asked: argparse.Namespace) -> list[Point]:
     if asked.sweep and asked.sweep_file:
         raise UserError("--sweep and --sweep-file: give one of them")
-    if asked.max_parallel < 0:
-        raise UserError(f"--max-parallel {asked.max_parallel}: must be at least 1")
     if asked.sweep:
         return product_points(asked.cfg, asked.overrides, asked.sweep)
     if asked.sweep_file:
@@ -105,13 +95,13 @@ def _tell_submitted(entries: Sequence[Submission], folder: Path) -> None:
 
 
 def _sweep_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="What became of a sweep, or of one run.")
+    parser = Parser(description="Show the state of a sweep, or of any runs.")
     parser.add_argument("folder", help="folder of the sweep or run: output_dir of the recipe that was submitted")
     parser.add_argument("--csv", default="", metavar="FILE", help="write the table as CSV as well")
     parser.add_argument("--plot", default="", metavar="FILE", help="draw the metric against each swept key")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--resubmit", choices=("failed",), help="submit again what ended unfinished")
-    parser.add_argument("--max-parallel", type=int, default=0, help="with --resubmit: points at a time")
+    parser.add_argument("--max-parallel", type=whole_number(1), help="with --resubmit: points at a time")
     what.add_argument("--cancel", action="store_true", help="cancel every job that waits or runs")
     return parser
 
@@ -133,7 +123,7 @@ def _sweep(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _resubmit(rows: Sequence[Row], folder: Path, *, max_parallel: int) -> None:
+def _resubmit(rows: Sequence[Row], folder: Path, *, max_parallel: int | None) -> None:
     """Submit runs again with the recipes, the cluster and the way of splitting that they had."""
     groups: dict[str, list[Point]] = {}
     for row in rows:

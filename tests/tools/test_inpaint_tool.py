@@ -19,7 +19,10 @@ from diffmae_video.report.video import read_film
 
 def run_tool(run: Path, video: Path, out: Path, *arguments: str) -> int:
     few = ["--steps", "3", "--max-clips", "2"]
-    return inpaint.main(["--run", str(run), "--video", str(video), "--out", str(out), *few, *arguments])
+    try:
+        return inpaint.main(["--run", str(run), "--video", str(video), "--out", str(out), *few, *arguments])
+    except SystemExit as refused:  # argparse's way to end
+        return int(refused.code or 0)
 
 
 def test_it_writes_videos_a_figure_and_measures(pretrained: Path, tiny_videos: Path, tmp_path: Path) -> None:
@@ -101,9 +104,10 @@ def test_a_picture_is_inpainted_too(pretrained: Path, tmp_path: Path) -> None:
         (["--mask", "random:1"], "hides 32 of the 32"),
         (["--mask", "box:1,2,3"], "must be box:x,y,w,h,t0,t1"),
         (["--mask", "box:0,0,99,8,0,4"], "must lie in"),
-        (["--steps", "0"], "must be in 1...1000"),
-        (["--sampler", "euler"], "ddim, ddpm"),
-        (["--eta", "2"], "must be in 0...1"),
+        (["--steps", "0"], "0 must be a whole number, 1 or more"),
+        (["--steps", "1001"], "must be in 1...1000"),
+        (["--sampler", "euler"], "invalid choice: 'euler' (choose from"),
+        (["--eta", "2"], "2 must be a number from 0 to 1"),
         (["--video", "nowhere.mp4"], "no such file"),
         (["--run", "nowhere"], "holds no recipe.yaml"),
     ],

@@ -10,7 +10,6 @@ REQUIREMENTS = [
     "torchvision>=0.29",
     "timm>=1.0.31",
     "einops>=0.8.2",
-    "omegaconf>=2.4.0",
     "pyyaml>=6.0.2",
     "submitit>=1.5.4",
     "av>=17.1",

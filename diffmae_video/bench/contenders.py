@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from diffmae_video.diffusion import DiffMAE, Schedule
 from diffmae_video.model import (
-    DECODER_SIZES,
-    SIZES,
     CrossDecoder,
     CrossSelfDecoder,
     JointDecoder,
@@ -20,6 +18,7 @@ from diffmae_video.model import (
     draw_masks,
 )
 from diffmae_video.seeding import generator
+from diffmae_video.sizes import DECODER_SIZES, SIZES
 
 DECODERS = {"joint": JointDecoder, "cross_self": CrossSelfDecoder, "cross": CrossDecoder}
 REFERENCE = "videomae"

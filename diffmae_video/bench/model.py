@@ -20,7 +20,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffmae_video.bench.contenders import NAMES, REFERENCE, Contender, Setting
-from diffmae_video.model import SIZES
+from diffmae_video.command_line import whole_number
+from diffmae_video.sizes import SIZES
 
 COLUMNS = ("decoder", "parameters", "FLOPs a clip", "step", "against videomae", "peak memory")
 
@@ -172,10 +173,10 @@ def machine(device: str) -> dict[str, str | int]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``tools/bench.py model``."""
     parser.add_argument("--sizes", nargs="+", default=["small", "base"], choices=list(SIZES), help="encoder sizes")
-    parser.add_argument("--batch-size", type=int, default=2, help="clips of a step")
-    parser.add_argument("--num-frames", type=int, default=16, help="frames of a clip")
-    parser.add_argument("--crop-size", type=int, default=224, help="height and width of a clip")
-    parser.add_argument("--rounds", type=int, default=9, help="timed steps of each contender")
+    parser.add_argument("--batch-size", type=whole_number(1), default=2, help="clips of a step")
+    parser.add_argument("--num-frames", type=whole_number(1), default=16, help="frames of a clip")
+    parser.add_argument("--crop-size", type=whole_number(1), default=224, help="height and width of a clip")
+    parser.add_argument("--rounds", type=whole_number(1), default=9, help="timed steps of each contender")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     parser.add_argument("--out", type=Path, default=None, help="also write the numbers to this JSON file")
 

@@ -19,7 +19,6 @@ from diffmae_video.engine.plan import Plan
 from diffmae_video.engine.state import TrainState
 from diffmae_video.errors import UserError
 from diffmae_video.model import (
-    SIZES,
     CrossDecoder,
     CrossSelfDecoder,
     Decoder,
@@ -30,6 +29,7 @@ from diffmae_video.model import (
 from diffmae_video.recipe import Recipe
 from diffmae_video.recipe.rules import decoder_shape
 from diffmae_video.recipe.schema import FinetuneRecipe, TrainRecipe
+from diffmae_video.sizes import SIZES
 
 PREPARED_BY = {
     "kinetics400": "datasets/kinetics.py",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import itertools
+import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import yaml
 
-from diffmae_video.recipe import Recipe, RecipeError, load_recipe
+from diffmae_video.recipe import Recipe, RecipeError, load_recipe, value_text
+from diffmae_video.recipe.load import NodeError, pairs, read_yaml
 from diffmae_video.recipe.rules import walk
+
+_NAME_BYTES = 200  # file systems allow 255; temporary files add to a name
 
 
 @dataclass(frozen=True)
@@ -47,14 +52,18 @@ def product_points(cfg: str, overrides: Sequence[str], axes: Sequence[str]) -> l
     Raises:
         RecipeError: an axis or one point isn't possible; one line naming it.
     """
-    values = dict(_parse_axis(axis) for axis in axes)
+    values: dict[str, list[str]] = {}
+    for key, texts in map(_parse_axis, axes):
+        if key in values:
+            raise RecipeError(f"sweep: {key} is given twice; put all its values behind one {key}=")
+        values[key] = texts
     folder = _base_folder(cfg, overrides)
     points: dict[str, Point] = {}
     for combination in itertools.product(*values.values()):
         changes = dict(zip(values, combination, strict=True))
         recipe = load_recipe(cfg, [*overrides, *(f"{key}={value}" for key, value in changes.items())])
         differs = {key: _text_of(recipe, key) for key in values}
-        name = ",".join(f"{key}={_file_name(value)}" for key, value in differs.items())
+        name = _short(",".join(f"{key}={_file_name(value)}" for key, value in differs.items()))
         if name in points and points[name].differs != differs:
             raise RecipeError(f"sweep: two points would share the folder {name}; use --sweep-file and name them")
         points[name] = _make_point(cfg, overrides, name, changes, folder=folder, differs=differs)
@@ -68,16 +77,21 @@ def file_points(cfg: str, overrides: Sequence[str], path: str) -> list[Point]:
         RecipeError: the file or one of its points isn't possible; one line naming it.
     """
     folder = _base_folder(cfg, overrides)
-    points = []
+    points: list[Point] = []
     for name, changes in _read_points(path).items():
-        if not re.fullmatch(r"[\w.,=+-]+", name) or name in (".", "..", "slurm"):
-            raise RecipeError(f"{path}: point {name}: a name becomes a folder; use letters, digits and . , = + -")
-        texts = {key: yaml.safe_dump(value, default_flow_style=True, width=10**6) for key, value in changes.items()}
-        texts = {key: text.removesuffix("\n").removesuffix("\n...") for key, text in texts.items()}
+        if not re.fullmatch(r"[\w.,=+-]+", name) or name in (".", "..", "slurm") or _short(name) != name:
+            raise RecipeError(
+                f"{path}: point {name}: a name becomes a folder; use letters, digits and . , = + -, "
+                f"at most {_NAME_BYTES} bytes"
+            )
         try:
-            points.append(_make_point(cfg, overrides, name, texts, folder=folder, differs=texts))
+            point = _make_point(cfg, overrides, name, changes, folder=folder, differs=changes)
         except RecipeError as error:
             raise RecipeError(f"{path}: point {name}: {error}") from None
+        for other in points:
+            if dataclasses.replace(other.recipe, output_dir=point.recipe.output_dir) == point.recipe:
+                raise RecipeError(f"{path}: points {other.name} and {name} are the same recipe; leave one out")
+        points.append(point)
     return points
 
 
@@ -105,38 +119,57 @@ def _base_folder(cfg: str, overrides: Sequence[str]) -> str:
 def _parse_axis(axis: str) -> tuple[str, list[str]]:
     key, equals, text = axis.partition("=")
     # Commas inside brackets belong to a value: stages=[pretrain],[pretrain,finetune]
-    values = [value for value in re.split(r",(?![^\[]*\])", text) if value]
-    if not key or not equals or not values:
+    values = re.split(r",(?![^\[]*\])", text)
+    if not key or not equals or not all(values):
         raise RecipeError(f"sweep {axis}: must read key=value,value,... as in pretrain.lr=1e-4,3e-4")
     return key, values
 
 
-def _read_points(path: str) -> dict[str, dict[str, object]]:
+def _read_points(path: str) -> dict[str, dict[str, str]]:
+    """The points of a file: name to key to value, as an override writes it."""
+    points: dict[str, dict[str, str]] = {}
     try:
-        read = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"{path}: can't be read ({error.strerror})") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(read, dict) or not read or not all(isinstance(changes, dict) for changes in read.values()):
-        raise RecipeError(f"{path}: must hold points as name: {{key: value, ...}}")
-    return {str(name): {str(key): value for key, value in changes.items()} for name, changes in read.items()}
+        for name, changes in pairs(read_yaml(path)):
+            points[name] = {key: _override_text(value) for key, value in pairs(changes)}
+    except NodeError as error:
+        raise RecipeError(f"{path}:{error.line}: {error}") from None
+    if not points:
+        raise RecipeError(f"{path}: holds no points; write name: {{key: value, ...}}")
+    return points
+
+
+def _override_text(node: yaml.Node) -> str:
+    """A value as it was typed; a list or a mapping in brackets."""
+    if isinstance(node, yaml.ScalarNode):
+        return node.value
+    for inner in [node, *_nodes_below(node)]:
+        if isinstance(inner, yaml.CollectionNode):
+            inner.flow_style = True
+    return yaml.serialize(node, width=math.inf).strip()
+
+
+def _nodes_below(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.CollectionNode):
+        for entry in node.value:
+            for inner in entry if isinstance(entry, tuple) else (entry,):
+                yield inner
+                yield from _nodes_below(inner)
 
 
 def _text_of(recipe: Recipe, key: str) -> str:
     found = [value for name, _, value in walk(recipe) if name == key]
     if not found:
         raise RecipeError(f"sweep: {key} is a section of the recipe; sweep one of its keys")
-    return _text(found[0])
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(_text, value))}]"
-    return str(value)
+    return value_text(found[0])
 
 
 def _file_name(value: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", value).strip("_") or "empty"
+
+
+def _short(name: str) -> str:
+    """A name that is too long for a folder, cut, with a hash of the whole that tells it from its neighbours."""
+    if len(name.encode()) <= _NAME_BYTES:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:10]
+    return f"{name.encode()[: _NAME_BYTES - 11].decode(errors='ignore')}-{digest}"

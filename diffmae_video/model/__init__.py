@@ -2,21 +2,18 @@
 
 from diffmae_video.model.classifier import VideoClassifier
 from diffmae_video.model.decoder import (
-    DECODER_SIZES,
     CrossDecoder,
     CrossSelfDecoder,
     Decoder,
     JointDecoder,
     tap_blocks,
 )
-from diffmae_video.model.encoder import SIZES, SpacetimeViT
+from diffmae_video.model.encoder import SpacetimeViT
 from diffmae_video.model.masking import MASK_KINDS, Mask, draw_mask, draw_masks
 from diffmae_video.model.patches import patchify, unpatchify
 
 __all__ = [
-    "DECODER_SIZES",
     "MASK_KINDS",
-    "SIZES",
     "CrossDecoder",
     "CrossSelfDecoder",
     "Decoder",

@@ -7,8 +7,6 @@ affair: see ``diffmae_video.diffusion.objective``. Positions are added here.
 
 from __future__ import annotations
 
-from typing import TypedDict
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,27 +15,6 @@ from diffmae_video.errors import UserError
 from diffmae_video.model.blocks import NORM_EPS, Block, CrossBlock, CrossSelfBlock, init_weights
 from diffmae_video.model.encoder import SpacetimeViT
 from diffmae_video.model.positions import PositionTable
-
-
-class DecoderSize(TypedDict):
-    """Default decoder of an encoder size."""
-
-    width: int
-    depth: int
-    num_heads: int
-
-
-# Ours: half the encoder's width as VideoMAE does for S and B, at most 512 as MAE-ST; four blocks as MAE-ST, since at
-# 90 % hidden the decoder works on nine tokens for each one of the encoder and would otherwise cost more than it.
-DECODER_SIZES: dict[str, DecoderSize] = {
-    "micro": {"width": 96, "depth": 4, "num_heads": 3},
-    "tiny": {"width": 96, "depth": 4, "num_heads": 3},
-    "small": {"width": 192, "depth": 4, "num_heads": 3},
-    "base": {"width": 384, "depth": 4, "num_heads": 6},
-    "large": {"width": 512, "depth": 4, "num_heads": 8},
-    "huge": {"width": 512, "depth": 4, "num_heads": 8},
-    "giant": {"width": 512, "depth": 4, "num_heads": 8},
-}
 
 
 def tap_blocks(taps: str, *, encoder_depth: int, decoder_depth: int) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -14,30 +13,6 @@ from diffmae_video.model.blocks import NORM_EPS, Block, init_weights
 from diffmae_video.model.masking import Mask
 from diffmae_video.model.patches import cube_grid, patchify, take
 from diffmae_video.model.positions import BASE, PositionTable
-
-
-class Size(TypedDict):
-    """The numbers that name a ViT."""
-
-    width: int
-    depth: int
-    num_heads: int
-    mlp_ratio: float
-
-
-SIZES: dict[str, Size] = {
-    # ours: the smallest that learns the embedded data set on a CPU
-    "micro": {"width": 128, "depth": 6, "num_heads": 4, "mlp_ratio": 4.0},
-    # DeiT, arXiv 2012.12877, table 1
-    "tiny": {"width": 192, "depth": 12, "num_heads": 3, "mlp_ratio": 4.0},
-    "small": {"width": 384, "depth": 12, "num_heads": 6, "mlp_ratio": 4.0},
-    # ViT, arXiv 2010.11929, table 1
-    "base": {"width": 768, "depth": 12, "num_heads": 12, "mlp_ratio": 4.0},
-    "large": {"width": 1024, "depth": 24, "num_heads": 16, "mlp_ratio": 4.0},
-    "huge": {"width": 1280, "depth": 32, "num_heads": 16, "mlp_ratio": 4.0},
-    # ViT-g, arXiv 2106.04560, table 2: MLP of 6144
-    "giant": {"width": 1408, "depth": 40, "num_heads": 16, "mlp_ratio": 6144 / 1408},
-}
 
 POOLS = ("mean", "class", "tokens")
 

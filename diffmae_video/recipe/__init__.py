@@ -8,8 +8,8 @@ Only ``engine/build.py``, ``engine/runner.py``, ``launch`` and ``tools`` read a 
 diffusion take plain keyword arguments.
 """
 
-from diffmae_video.recipe.load import dump_recipe, load_recipe, plain_recipe
+from diffmae_video.recipe.load import dump_recipe, load_recipe, plain_recipe, value_text
 from diffmae_video.recipe.rules import RecipeError
 from diffmae_video.recipe.schema import Recipe
 
-__all__ = ["Recipe", "RecipeError", "dump_recipe", "load_recipe", "plain_recipe"]
+__all__ = ["Recipe", "RecipeError", "dump_recipe", "load_recipe", "plain_recipe", "value_text"]

@@ -7,11 +7,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from diffmae_video.data.rand_augment import RandAugment
 from diffmae_video.errors import UserError
-from diffmae_video.model import DECODER_SIZES, SIZES
-from diffmae_video.model.decoder import DecoderSize
 from diffmae_video.recipe.schema import Recipe, TrainRecipe
+from diffmae_video.sizes import DECODER_SIZES, SIZES, DecoderSize
 
 
 class RecipeError(UserError):
@@ -158,6 +156,8 @@ def _check_lengths(recipe: Recipe) -> None:
 
 
 def _check_rand_augment(text: str) -> None:
+    from diffmae_video.data.rand_augment import RandAugment  # late: it imports torch
+
     try:
         RandAugment.parse(text)
     except UserError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from diffmae_video.model import SIZES
+from diffmae_video.sizes import SIZES
 
 TAPS = ("reversed", "last")
 MASKS = ("tube", "random", "frame", "block")
@@ -18,12 +18,14 @@ STAGES = ("pretrain", "finetune", "test")
 DATASETS = ("kinetics400", "kinetics600", "kinetics700", "ssv2", "ucf101", "hmdb51", "list", "folder", "images")
 
 
-def key(default: Any, doc: str, *, choices: tuple[str, ...] = (), bounds: str = "") -> Any:
+def key(default: Any, doc: str, *, choices: tuple[str, ...] = (), bounds: str = "", kind: str = "") -> Any:
     """A recipe field: default, one line of documentation, and the rule that its value must keep.
 
-    ``bounds`` is an interval in the usual notation: ``"(0, 1)"`` open, ``"[1, inf)"`` half open.
+    ``bounds`` is an interval in the usual notation: ``"(0, 1)"`` open, ``"[1, inf)"`` half open; in a list
+    each item keeps it. ``kind`` is "path" for text in which a leading ~ is the home folder, "hours" for a number of
+    hours that may be written as SLURM writes a time.
     """
-    metadata = {"doc": doc, "choices": choices, "bounds": bounds}
+    metadata = {"doc": doc, "choices": choices, "bounds": bounds, "kind": kind}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -34,13 +36,13 @@ class DataRecipe:
     """Which videos, and which frames of them."""
 
     dataset: str = key("list", "collection; decides the list format and the flip rule", choices=DATASETS)
-    root: str = key("", "folder that the paths of the lists are relative to")
-    train_list: str = key("", "list of training videos (for folder and images: a folder of class folders)")
-    val_list: str = key("", "list of validation videos, scored by the test stage")
+    root: str = key("", "folder that the paths of the lists are relative to", kind="path")
+    train_list: str = key("", "list of training videos (for folder and images: a folder of class folders)", kind="path")
+    val_list: str = key("", "list of validation videos, scored by the test stage", kind="path")
     swap_flip_labels: bool = key(
         False, "allow mirroring where left and right are classes (ssv2): it exchanges the labels; needs classes.txt"
     )
-    manifest: str = key("", "manifest of tools/scan_videos.py; videos that it calls bad are left out")
+    manifest: str = key("", "manifest of tools/scan_videos.py; videos that it calls bad are left out", kind="path")
     num_frames: int = key(16, "frames of a clip [MAE-ST]", bounds="[1, inf)")
     stride_frames: int = key(4, "steps of the fps-normalised time line between frames [MAE-ST]", bounds="[1, inf)")
     fps: float = key(30.0, "frame rate of that time line, Hz; 0 takes each video's own", bounds="[0, inf)")
@@ -99,7 +101,7 @@ class FeatureRecipe:
     """A second target: features of a frozen teacher, predicted by a second decoder."""
 
     teacher: str = key("", "timm model name of the teacher; empty switches the target off [M]")
-    checkpoint: str = key("", "local weights of the teacher (.pth or .safetensors)")
+    checkpoint: str = key("", "local weights of the teacher (.pth or .safetensors)", kind="path")
     weight: float = key(1.0, "weight of (1 - cosine) beside the pixel loss [us]", bounds="(0, inf)")
 
 
@@ -130,7 +132,7 @@ class TrainRecipe:
     lr: float = key(1.5e-4, "learning rate per 256 videos; clips_per_video isn't counted", bounds="(0, inf)")
     min_lr: float = key(1e-6, "learning rate at the end, not scaled", bounds="[0, inf)")
     decay: str = key("cosine", "rate after the warm-up", choices=("cosine", "linear", "constant"))
-    betas: list[float] = key([0.9, 0.95], "AdamW's betas")
+    betas: list[float] = key([0.9, 0.95], "AdamW's betas", bounds="[0, 1)")
     weight_decay: float = key(0.05, "AdamW's weight decay; none on vectors and tokens", bounds="[0, inf)")
     clip_grad: float = key(0.0, "largest norm of the gradient; 0 leaves it", bounds="[0, inf)")
     ema_decay: float = key(0.0, "moving average of the weights a step; 0 keeps none", bounds="[0, 1)")
@@ -153,10 +155,10 @@ class PretrainRecipe(TrainRecipe):
 class FinetuneRecipe(TrainRecipe):
     """Fine-tuning: the encoder and a linear head on labelled clips."""
 
-    betas: list[float] = key([0.9, 0.999], "AdamW's betas")
+    betas: list[float] = key([0.9, 0.999], "AdamW's betas", bounds="[0, 1)")
     crop_scale: list[float] = key([0.08, 1.0], "area of the random resized crop, share of the frame")
-    init: str = key("pretrain", "pretrain (this run's encoder), none (scratch), or a checkpoint's path")
-    train_list: str = key("", "labelled videos, where they aren't data.train_list")
+    init: str = key("pretrain", "pretrain (this run's encoder), none (scratch), or a checkpoint's path", kind="path")
+    train_list: str = key("", "labelled videos, where they aren't data.train_list", kind="path")
     sampling: str = key("dense", "dense, or a frame of each segment (TSN)", choices=("dense", "segment"))
     layer_decay: float = key(0.75, "learning rate of a block relative to the one above it", bounds="(0, 1]")
     drop_path: float = key(0.1, "stochastic depth of the last block, linear from 0", bounds="[0, 1)")
@@ -181,7 +183,7 @@ class TestRecipe:
     views: int = key(5, "temporal views of a video", bounds="[1, inf)")
     crops: int = key(3, "spatial crops of a view, along the longer side", choices=("1", "3"))
     batch_size: int = key(8, "videos of a forward pass, a rank", bounds="[1, inf)")
-    weights: str = key("last", "last or best checkpoint of the fine-tuning, or the path of one")
+    weights: str = key("last", "last or best checkpoint of the fine-tuning, or the path of one", kind="path")
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,12 @@ class SlurmRecipe:
     partition: str = key("", "partition; empty takes the cluster's default")
     account: str = key("", "account to charge")
     qos: str = key("", "quality of service")
-    hours: float = key(24.0, "time limit; a job that reaches it is requeued and goes on", bounds="(0, inf)")
+    hours: float = key(
+        24.0,
+        "time limit in hours, or as SLURM writes it: 12:00:00, 1-12:00:00; a longer run is requeued and goes on",
+        bounds="(0, inf)",
+        kind="hours",
+    )
     max_requeues: int = key(20, "requeues after which a job ends", bounds="[0, inf)")
     signal_delay_seconds: int = key(120, "warning before the limit: a step and a save", bounds="[1, inf)")
     extra: dict[str, str] = key({}, "further sbatch parameters, name: value")
@@ -208,7 +215,7 @@ class Recipe:
     """A whole run: data, model, mask and diffusion once, and a section for each stage."""
 
     stages: list[str] = key(list(STAGES), "stages to run, in this order", choices=STAGES)
-    output_dir: str = key("runs/run", "folder of the run")
+    output_dir: str = key("runs/run", "folder of the run", kind="path")
     seed: int = key(0, "decides every draw of the run", bounds="[0, inf)")
     device: str = key("auto", "auto takes a GPU where there is one", choices=("auto", "cpu", "cuda"))
     precision: str = key(

@@ -10,7 +10,7 @@ import torch
 
 from diffmae_video.bench import model as bench
 from diffmae_video.bench.contenders import NAMES, Contender, Setting
-from diffmae_video.model import DECODER_SIZES, SIZES
+from diffmae_video.sizes import DECODER_SIZES, SIZES
 from tools.bench import main
 
 SMALL = Setting("micro", num_frames=4, crop_size=32, patch_size=8, mask_ratio=0.75, batch_size=2)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from diffmae_video.engine.optim import build_optimizer, param_groups, set_lr
-from diffmae_video.model import SIZES, SpacetimeViT, VideoClassifier
+from diffmae_video.model import SpacetimeViT, VideoClassifier
+from diffmae_video.sizes import SIZES
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import torch
 from diffmae_video.engine.checkpoint import save_checkpoint
 from diffmae_video.engine.weights import load_diffmae, load_encoder, load_encoder_weights
 from diffmae_video.errors import UserError
-from diffmae_video.model import SIZES, SpacetimeViT
+from diffmae_video.model import SpacetimeViT
+from diffmae_video.sizes import SIZES
 
 
 def encoder(*, num_frames: int = 4, crop_size: int = 16, class_token: bool = False, depth: int = 2) -> SpacetimeViT:

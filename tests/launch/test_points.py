@@ -70,10 +70,15 @@ def test_named_points(cfg: str, tmp_path: Path) -> None:
     [
         ("a/b: {}", "point a/b: a name becomes a folder"),
         ("x: {mask.rato: 0.5}", "point x: .*unknown key mask.rato; did you mean mask.ratio"),
-        ("x: 3", "must hold points as name"),
-        ("- x", "must hold points as name"),
+        ("x: 3", "yaml:1: must be a mapping, as {name: value}"),
+        ("- x", "must be a mapping"),
+        ("", "holds no points"),
         ("x: [", "not YAML"),
         ("x: {output_dir: y}", "output_dir can't be swept"),
+        ("x: {seed: 1}\nx: {seed: 2}", r"points.yaml:2: x is given twice, in lines 1 and 2"),
+        ("x:\n  seed: 1\n  seed: 2", r"points.yaml:3: seed is given twice, in lines 2 and 3"),
+        ("a: {seed: 1}\nb: {seed: 01}", "points a and b are the same recipe"),
+        (f"{'x' * 201}: {{seed: 1}}", "at most 200 bytes"),
     ],
 )
 def test_bad_point_files(cfg: str, tmp_path: Path, text: str, words: str) -> None:
@@ -94,12 +99,52 @@ def test_bad_point_files(cfg: str, tmp_path: Path, text: str, words: str) -> Non
         ("mask=a", "mask"),
         ("seed", "must read key=value,value"),
         ("seed=", "must read key=value,value"),
+        ("seed=0,,1", "must read key=value,value"),
     ],
 )
 def test_bad_axes(cfg: str, axis: str, words: str) -> None:
     with pytest.raises(RecipeError, match=words) as raised:
         product_points(cfg, [], [axis])
     assert "\n" not in str(raised.value)
+
+
+def test_a_key_swept_twice_is_refused(cfg: str) -> None:
+    with pytest.raises(RecipeError, match="seed is given twice"):
+        product_points(cfg, [], ["seed=0,1", "mask.ratio=0.5", "seed=2"])
+
+
+def test_values_stay_text(cfg: str, tmp_path: Path) -> None:
+    """What looks like YAML's octal, sexagesimal or truth stays as typed, in a product and in a file."""
+    texts = ["007", "1e5", "12:00", "no", "0x1f", "2026-11-25", "1_000", "a: b"]
+    assert [p.recipe.wandb for p in product_points(cfg, [], ["wandb=" + ",".join(texts)])] == texts
+    path = tmp_path / "points.yaml"
+    path.write_text("".join(f"p{i}: {{wandb: {text}}}\n" for i, text in enumerate(texts[:-1])))
+    assert [p.recipe.wandb for p in file_points(cfg, [], str(path))] == texts[:-1]
+
+
+def test_lists_and_mappings_of_a_file_of_points(cfg: str, tmp_path: Path) -> None:
+    path = tmp_path / "points.yaml"
+    path.write_text(
+        "x:\n  stages:\n  - pretrain\n  - 'finetune'\n  mask: {kind: frame, ratio: 0.5}\n  finetune.flip: null\n"
+    )
+    (point,) = file_points(cfg, [], str(path))
+    assert point.recipe.stages == ["pretrain", "finetune"]
+    assert (point.recipe.mask.kind, point.recipe.mask.ratio) == ("frame", 0.5)
+
+
+def test_names_too_long_for_a_folder_are_cut_and_stay_apart(cfg: str) -> None:
+    long = "x" * 300
+    first, second = product_points(cfg, [], [f"data.root={long}a,{long}b"])
+    assert first.name != second.name
+    assert max(len(point.name.encode()) for point in (first, second)) <= 200
+    assert first.name.startswith("data.root=xxx")
+    assert (first.differs["data.root"], second.differs["data.root"]) == (f"{long}a", f"{long}b")
+    assert first.name == product_points(cfg, [], [f"data.root={long}a"])[0].name
+
+
+def test_home_is_expanded_once(cfg: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert single_point(cfg, ["output_dir=~/runs"]).recipe.output_dir == "/home/somebody/runs"
 
 
 def test_a_stage_of_its_own_has_its_own_resources(cfg: str) -> None:

@@ -78,7 +78,6 @@ def test_a_dry_run_of_a_sweep_and_of_a_chain(cfg: str, capsys: pytest.CaptureFix
     ("arguments", "words"),
     [
         (["--sweep", "seed=0,1", "--sweep-file", "x.yaml"], "--sweep and --sweep-file: give one of them"),
-        (["--max-parallel", "-1"], "--max-parallel -1: must be at least 1"),
         (["--sweep", "stages=[pretrain],[finetune]", "--split-stages"], "the points differ in their stages"),
         (["slurm.stages.tset.nodes=1", "--split-stages"], "slurm.stages.tset: no such stage"),
     ],
@@ -88,6 +87,12 @@ def test_bad_arguments(cfg: str, arguments: list[str], words: str, capsys: pytes
     told = capsys.readouterr().err
     assert words in told
     assert told.count("\n") == 1
+
+
+def test_a_number_out_of_bounds_is_one_line(cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        submit_main(["--cfg", cfg, "--dry-run", "--max-parallel", "0"])
+    assert capsys.readouterr().err.startswith("error: argument --max-parallel: 0 must be a whole number, 1 or more")
 
 
 def test_no_sbatch(

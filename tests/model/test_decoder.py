@@ -8,9 +8,8 @@ import torch
 
 from diffmae_video.errors import UserError
 from diffmae_video.model import draw_masks, tap_blocks
-from diffmae_video.model.decoder import DECODER_SIZES
-from diffmae_video.model.encoder import SIZES
 from diffmae_video.seeding import generator
+from diffmae_video.sizes import DECODER_SIZES, SIZES
 from tests.reference import slow_vit
 from tests.reference.tiny import DECODERS, randomize, tiny_decoder, tiny_encoder, video
 

@@ -7,8 +7,9 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from diffmae_video.errors import UserError
-from diffmae_video.model import SIZES, Mask, SpacetimeViT, draw_mask, draw_masks, unpatchify
+from diffmae_video.model import Mask, SpacetimeViT, draw_mask, draw_masks, unpatchify
 from diffmae_video.seeding import generator
+from diffmae_video.sizes import SIZES
 from tests.reference.slow_vit import encoder_taps
 from tests.reference.tiny import randomize, tiny_encoder, video
 

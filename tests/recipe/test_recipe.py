@@ -58,7 +58,7 @@ def test_every_key_has_one_line_of_documentation() -> None:
         ("mask.rati=0.5", ["unknown key mask.rati", "did you mean mask.ratio"]),
         ("pretrian.lr=1", ["unknown key pretrian", "did you mean pretrain"]),
         ("lr=1", ["unknown key lr", "pretrain.lr or finetune.lr"]),
-        ("pretrain.lr=fast", ["override pretrain.lr=fast", "'fast'", "Float"]),
+        ("pretrain.lr=fast", ["override pretrain.lr=fast: must be a number"]),
         ("pretrain=3", ["override pretrain=3"]),
         ("pretrain.lr", ["must read key=value"]),
         ("data.num_frames=15", ["data.num_frames=15", "model.tubelet (2)", "14 or 16"]),
@@ -78,8 +78,11 @@ def test_every_key_has_one_line_of_documentation() -> None:
         ("diffusion.objective=mae diffusion.target=eps", ["use target=x0"]),
         ("diffusion.feature.teacher=vit_tiny_patch16_224", ["needs weights", "diffusion.feature.checkpoint=PATH"]),
         ("diffusion.feature.checkpoint=w.pth", ["diffusion.feature.teacher=TIMM_NAME"]),
-        ("finetune.rand_augment_ops=4", ["unknown key finetune.rand_augment_ops", "mean finetune.rand_augment?"]),
-        ("finetune.rand_augment_magnitude=7", ["unknown key", "mean finetune.rand_augment?"]),
+        ("finetune.rand_augment_ops=4", ["finetune.rand_augment_ops was renamed to finetune.rand_augment (", "timm"]),
+        (
+            "finetune.rand_augment_magnitude=7",
+            ["was renamed to finetune.rand_augment ("],
+        ),
         ("finetune.rand_augment=4", ["override finetune.rand_augment=4: ", "must begin with rand-"]),
         ("finetune.rand_augment=rand-m7-n4", ["finetune.rand_augment=rand-m7-n4: must have inc1"]),
         ("finetune.pool=class", ["model.class_token=true"]),
@@ -106,7 +109,7 @@ def test_what_cannot_be_run_is_refused_in_one_line(empty: Path, overrides: str, 
     [
         ("pretrain: [1, 2", "not YAML"),
         ("- a\n- b\n", "must be a mapping"),
-        ("seed: 1\nseed: 2\n", "duplicate key seed"),
+        ("seed: 1\nseed: 2\n", "broken.yaml:2: seed is given twice, in lines 1 and 2"),
         ("pretrain: {lrr: 1}\n", "did you mean pretrain.lr"),
     ],
 )
@@ -130,5 +133,5 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
 def test_a_wrong_value_in_the_file_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("mask: {ratio: 2.0}\n")
-    with pytest.raises(RecipeError, match=r"r\.yaml: mask\.ratio=2\.0: must lie in \(0, 1\)"):
+    with pytest.raises(RecipeError, match=r"r\.yaml:1: mask\.ratio=2\.0: must lie in \(0, 1\)"):
         load_recipe(path, ["seed=3"])

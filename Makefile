@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test ffmpeg test-slow test-slurm clean
+.PHONY: demo test ffmpeg test-slow test-slurm mutants mutants-sample clean
 .DEFAULT_GOAL := demo
 
 # The stamp is written last: an interrupted installation is done again.
@@ -33,6 +33,14 @@ test-slow: .venv/installed
 
 test-slurm: .venv/installed
 	bash tests/slurm/run.sh
+
+# Faults planted in copies of the tree (tests/mutants/*.py), each of which a test must notice. Another sample a commit.
+MUTANTS ?= 40
+mutants: .venv/installed
+	$(BIN)/python -m tests.mutants.run
+
+mutants-sample: .venv/installed
+	$(BIN)/python -m tests.mutants.run --sample $(MUTANTS) --seed "$$(git rev-parse HEAD)"
 
 clean:
 	rm -rf .venv build runs datasets/motion *.egg-info

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from diffmae_video.data.manifest import Health, ManifestWriter, fingerprint
+from diffmae_video.data.rand_augment import RandAugment
 from diffmae_video.engine import build
 from diffmae_video.engine.cli import main
 from diffmae_video.engine.describe import describe
@@ -100,3 +101,23 @@ def test_a_run_says_at_its_start_what_it_leaves_out_and_whether_it_mirrors(
         assert f"{stage}: {left_out}" in said
         assert f"{stage}: mirrored: none (a mirrored video would show another class)" in said
     assert f"test: {tmp_path / 'm.csv'}: 0 of 5 videos left out; 5 were never scanned and are used" in said
+
+
+def test_augmentation_of_fine_tuning_reaches_its_clips_and_no_others(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text("path,label\na.mp4,0\n")
+    (tmp_path / "classes.txt").write_text("a\n")
+    (tmp_path / "r.yaml").write_text(f"""
+data: {{dataset: list, train_list: {tmp_path / "l.csv"}, mean: [0.1, 0.2, 0.3], std: [0.4, 0.5, 0.6],
+  short_video: loop}}
+finetune: {{rand_augment: rand-m7-n4-mstd0.5-inc1, color_jitter: 0.4, erase_prob: 0.25, sampling: segment}}
+""")
+    recipe = load_recipe(tmp_path / "r.yaml")
+    videos = build.build_videos(recipe, "train")
+    finetune, pretrain = (build.build_clips(recipe, stage, videos) for stage in ("finetune", "pretrain"))
+    assert finetune.rand_augment == RandAugment(magnitude=7, num_ops=4, magnitude_std=0.5)
+    assert (finetune.color_jitter, finetune.erase_prob, finetune.sampling) == (0.4, 0.25, "segment")
+    assert (finetune.mean, finetune.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert pretrain.rand_augment is None
+    assert (pretrain.color_jitter, pretrain.erase_prob, pretrain.sampling) == (0, 0, "dense")
+    views = build.build_views(recipe, videos, views=2, crops=3)
+    assert {finetune.short_video, pretrain.short_video, views.short_video} == {"loop"}

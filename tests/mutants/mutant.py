@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -22,3 +24,10 @@ class Mutant:
     old: str
     new: str
     tests: str
+
+
+def load_mutants() -> list[Mutant]:
+    """The mutants of every list beside this file, in the order of the files' names."""
+    files = sorted(path.stem for path in Path(__file__).parent.glob("*.py"))
+    lists = [stem for stem in files if stem not in ("mutant", "run") and not stem.startswith("test_")]
+    return [mutant for stem in lists for mutant in importlib.import_module(f"tests.mutants.{stem}").MUTANTS]

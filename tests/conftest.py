@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable
+from importlib import metadata
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -13,10 +14,21 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from packaging.version import Version
 
 from tests.processes import free_port, rank_main
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what torch itself can't do yet, and say so."""
+    torch_version = metadata.version("torch")
+    if Version(torch_version) >= Version("2.7"):
+        return
+    for item in items:
+        if item.get_closest_marker("cpu_fsdp"):
+            item.add_marker(pytest.mark.skip(reason=f"torch {torch_version} runs FSDP2 on GPUs only, 2.7 on CPUs"))
 
 
 @pytest.fixture(scope="session")

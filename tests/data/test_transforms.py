@@ -7,6 +7,8 @@ import random
 import numpy as np
 import pytest
 import torch
+import torchvision
+from packaging.version import Version
 from timm.data.random_erasing import RandomErasing
 from torchvision.transforms import v2
 
@@ -25,7 +27,10 @@ def test_resize_is_torchvisions(layout: str, size: tuple[int, int]) -> None:
     clip = clip_of()
     if layout == "channels_last":
         clip = clip.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-    assert torch.equal(transforms.resize(clip, *size), v2.functional.resize(clip, list(size), antialias=True))
+    expected = v2.functional.resize(clip, list(size), antialias=True)
+    # Older torchvision goes by way of floats on AVX-512 processors, which round a tie the other way now and then.
+    tolerance = 0 if Version(torchvision.__version__) >= Version("0.29") else 1
+    torch.testing.assert_close(transforms.resize(clip, *size), expected, rtol=0, atol=tolerance)
 
 
 def test_short_side() -> None:

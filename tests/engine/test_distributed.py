@@ -133,6 +133,7 @@ def two_ranks(folder: Path) -> None:
     stop_world(world)
 
 
+@pytest.mark.cpu_fsdp
 def test_two_ranks_equal_one(run_ranks: Callable[..., list[int | None]], tmp_path: Path) -> None:
     codes = run_ranks(two_ranks, 2, tmp_path, tmp_path)
     assert codes == [0, 0], (tmp_path / "rank-0.log").read_text() + (tmp_path / "rank-1.log").read_text()

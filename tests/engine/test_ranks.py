@@ -50,7 +50,13 @@ def logs_of(folder: Path) -> str:
     return "\n".join(path.read_text() for path in sorted(folder.glob("rank-*.log")))
 
 
-@pytest.mark.parametrize("form", [("parallel=ddp",), ("parallel=fsdp", "sharded_checkpoints=true")], ids=" ".join)
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param(("parallel=ddp",), id="ddp"),
+        pytest.param(("parallel=fsdp", "sharded_checkpoints=true"), id="fsdp", marks=pytest.mark.cpu_fsdp),
+    ],
+)
 def test_two_ranks_equal_one(
     one_rank: Path, tiny_recipe: Path, run_ranks: RunRanks, tmp_path: Path, form: tuple[str, ...]
 ) -> None:

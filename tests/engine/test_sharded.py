@@ -18,6 +18,8 @@ from diffmae_video.engine.checkpoint import CheckpointError
 from diffmae_video.engine.distributed import World, load_sharded_state, sharded_state, start_world, stop_world
 from diffmae_video.engine.sharded import ShardedFolder, _IndexUnpickler
 
+pytestmark = pytest.mark.cpu_fsdp  # they read what two ranks have written
+
 
 def state_of(model: nn.Module, optimizer: torch.optim.Optimizer, *, step: int = -1) -> dict[str, object]:
     weights, moments = sharded_state(model, optimizer)

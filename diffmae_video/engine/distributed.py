@@ -146,9 +146,8 @@ def parallelize(model: nn.Module, world: World, *, strategy: str = "ddp") -> nn.
         return model
     if strategy == "ddp":
         device_ids = [world.device.index] if world.device.type == "cuda" else None
-        return DistributedDataParallel(
-            model, device_ids=device_ids, gradient_as_bucket_view=True, **{_SYNC_BUFFERS: False}
-        )
+        buffers: dict[str, Any] = {_SYNC_BUFFERS: False}
+        return DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True, **buffers)
     mesh = init_device_mesh(world.device.type, (world.size,))
     for module in list(model.modules()):
         if isinstance(module, nn.ModuleList):

@@ -1,4 +1,4 @@
-"""What became of a sweep: python tools/sweep.py runs/sweep [--csv FILE] [--plot FILE] [--resubmit failed | --cancel]"""
+"""The state of a sweep or of any runs: python tools/sweep.py runs/sweep [--csv FILE] [--resubmit failed | --cancel]"""
 
 import sys
 

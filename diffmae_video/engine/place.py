@@ -7,6 +7,9 @@ from collections.abc import MutableMapping
 
 from diffmae_video.errors import UserError
 
+# Below the range that Linux gives out by itself (32768 to 60999), so that no client's port can be in the way.
+_FIRST_PORT, _NUM_PORTS = 12000, 20000
+
 
 class WorldError(UserError):
     """The launcher's variables or the device don't fit together; one line."""
@@ -50,10 +53,33 @@ def _from_slurm(environment: MutableMapping[str, str]) -> dict[str, str]:
         "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
         "LOCAL_RANK": environment["SLURM_LOCALID"],
         "MASTER_ADDR": "127.0.0.1" if one_host else first_host(environment["SLURM_STEP_NODELIST"]),
-        # Two jobs on one host must not meet: a port of the job's number, above those of services.
-        "MASTER_PORT": str(20000 + int(environment["SLURM_JOB_ID"]) % 20000),
+        "MASTER_PORT": str(rendezvous_port(environment["SLURM_JOB_ID"])),
     }
     return {name: value for name, value in found.items() if name not in environment}
+
+
+def rendezvous_port(job: str) -> int:
+    """A port of the job's own, 12000 to 31999, so that two jobs on one host don't meet.
+
+    Args:
+        job: SLURM_JOB_ID, which differs between jobs and between the tasks of an array.
+    """
+    return _FIRST_PORT + int(re.sub(r"\D", "", job)) % _NUM_PORTS
+
+
+def cpu_shortage(num_workers: int, *, usable: int) -> str:
+    """One line where this process may use fewer CPUs than its loader has workers, beside itself; else "".
+
+    Args:
+        num_workers: loader processes of this rank.
+        usable: CPUs that this process is bound to.
+    """
+    if usable >= num_workers + 1:
+        return ""
+    return (
+        f"note: this rank may use {usable} CPUs for data.num_workers={num_workers} loader processes and itself: "
+        "loading will be slow; give a task more CPUs (slurm.cpus_per_task, srun --cpus-per-task) or lower data.num_workers"
+    )
 
 
 def first_host(nodes: str) -> str:

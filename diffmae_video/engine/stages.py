@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from diffmae_video.engine.files import replace_text
 from diffmae_video.engine.finetune import finetune
 from diffmae_video.engine.identity import check_same_run, identity
 from diffmae_video.engine.keeper import Keeper
+from diffmae_video.engine.place import cpu_shortage
 from diffmae_video.engine.plan import Plan
 from diffmae_video.engine.pretrain import pretrain
 from diffmae_video.engine.signals import StopFlag
@@ -221,6 +223,9 @@ def _start_training(this: Run, model: DiffMAE | VideoClassifier, header: dict[st
         model.compile()
     wrapped = parallelize(model, world, strategy=recipe.parallel)
     this.say(_announcement(plan, world, clips_per_video=train.clips_per_video))
+    shortage = cpu_shortage(recipe.data.num_workers, usable=len(os.sched_getaffinity(0)))
+    if shortage:
+        this.say(shortage)
     folder = this.folder / stage
     return Training(
         build.build_state(model, wrapped, train, dtype=this.dtype),

@@ -13,7 +13,7 @@ from diffmae_video.launch.local import run_local
 from diffmae_video.launch.plot import plot_rows
 from diffmae_video.launch.points import Point, file_points, product_points, single_point
 from diffmae_video.launch.records import Submission, record_folder
-from diffmae_video.launch.submission import check_plan, plan_phases, script_of, select_points, submit
+from diffmae_video.launch.submission import check_folder, check_plan, plan_phases, script_of, select_points, submit
 from diffmae_video.launch.table import Row, find_runs, latest_jobs, read_rows, to_csv, to_text
 from diffmae_video.recipe import load_recipe
 
@@ -49,6 +49,8 @@ def _submit(asked: argparse.Namespace) -> int:
     points = _points(asked)
     phases = plan_phases(points, split_stages=asked.split_stages)
     folder = _folder_of(points)
+    if not asked.local:
+        check_folder(folder)
     if asked.dry_run:
         code = record_folder(folder) / "code-HASH"
         for phase in phases:
@@ -96,7 +98,7 @@ def _tell_submitted(entries: Sequence[Submission], folder: Path) -> None:
 
 def _sweep_parser() -> argparse.ArgumentParser:
     parser = Parser(description="Show the state of a sweep, or of any runs.")
-    parser.add_argument("folder", help="folder of the sweep or run: output_dir of the recipe that was submitted")
+    parser.add_argument("folders", nargs="+", metavar="folder", help="folder of a sweep or a run (its output_dir)")
     parser.add_argument("--csv", default="", metavar="FILE", help="write the table as CSV as well")
     parser.add_argument("--plot", default="", metavar="FILE", help="draw the metric against each swept key")
     what = parser.add_mutually_exclusive_group()
@@ -107,19 +109,28 @@ def _sweep_parser() -> argparse.ArgumentParser:
 
 
 def _sweep(asked: argparse.Namespace) -> int:
-    rows = read_rows(find_runs(asked.folder))
+    if asked.resubmit and len(asked.folders) > 1:
+        raise UserError("--resubmit: give one folder, in which the jobs' logs go")
+    rows = read_rows(find_runs(asked.folders))
     print(to_text(rows))
     if asked.csv:
         Path(asked.csv).write_text(to_csv(rows), encoding="utf-8")
     if asked.plot:
         print(f"{asked.plot}: {plot_rows(rows, asked.plot)} against each swept key")
     if asked.cancel:
-        live = [job for row in rows for job in row.live]
+        live = [job for row in rows for job in row.live if row.cluster == "slurm"]
         cancel(live)
         print(f"cancelled {len(live)} jobs")
+        for row in rows:
+            if row.state == "running" and row.cluster != "slurm":
+                print(f"{row.folder}: runs outside SLURM; stop it where it runs, with Ctrl-C or kill")
     if asked.resubmit:
         ended = [row for row in rows if row.state in _ENDED]
-        _resubmit(ended, Path(asked.folder).resolve(), max_parallel=asked.max_parallel)
+        for row in ended:
+            if not row.cluster:
+                print(f"{row.folder}: was not submitted; the command that started it goes on")
+        again = [row for row in ended if row.cluster]
+        _resubmit(again, Path(asked.folders[0]).resolve(), max_parallel=asked.max_parallel)
     return 0
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 import submitit
 from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
 
+from diffmae_video.engine.place import rendezvous_port
 from diffmae_video.launch.records import (
     Attempt,
     End,
@@ -34,8 +35,6 @@ from diffmae_video.launch.records import (
     write_failure,
 )
 
-# Below the range that Linux gives out by itself, so that no client's port can be in the way.
-_FIRST_PORT, _NUM_PORTS = 12000, 20000
 # How torch words that the other end of a connection is gone; it has no class of its own for gloo's errors.
 _PEER_GONE = re.compile(
     r"closed by peer|reset by peer|broken pipe|connection refused|gloo|nccl|process group|socket|barrier", re.IGNORECASE
@@ -90,11 +89,6 @@ def find_place(output_dir: str | Path) -> Place:
         address=os.environ["SLURM_LAUNCH_NODE_IPADDR"] if several_nodes else "127.0.0.1",
         port=rendezvous_port(job.raw_job_id),
     )
-
-
-def rendezvous_port(raw_job_id: str) -> int:
-    """A port of the job's own: the raw id differs between jobs and between the tasks of an array."""
-    return _FIRST_PORT + int(re.sub(r"\D", "", raw_job_id)) % _NUM_PORTS
 
 
 def run_recipe(path: str) -> int:

@@ -81,6 +81,19 @@ def check_plan(phases: Sequence[Phase]) -> None:
         check_script(script_of(phase, folder=Path("/tmp"), code=Path("/"), max_parallel=len(phase.recipes)))
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse what SLURM reads as something else: names of logs have patterns (%j), which a backslash switches off.
+
+    Raises:
+        SlurmError: the folder's name holds % or a backslash.
+    """
+    for character in ("%", "\\"):
+        if character in str(folder):
+            raise SlurmError(
+                f"output_dir={folder}: SLURM reads {character} in the names of logs as a pattern; choose another folder"
+            )
+
+
 def script_of(phase: Phase, *, folder: Path, code: Path, max_parallel: int) -> str:
     """The sbatch script of a phase, an array where it has several points."""
     executor = _make_executor(phase, folder=folder, code=code, max_parallel=max_parallel, after="")
@@ -243,8 +256,8 @@ def _make_executor(phase: Phase, *, folder: Path, code: Path, max_parallel: int,
         wckey=None,
         array_parallelism=max_parallel,
         additional_parameters=extra,
-        # A rank that fails takes the others with it.
-        srun_args=["--kill-on-bad-exit=1"],
+        # A rank that fails takes the others with it. srun of SLURM 22.05 to 23.02 doesn't inherit sbatch's CPUs a task.
+        srun_args=["--kill-on-bad-exit=1", f"--cpus-per-task={slurm.cpus_per_task}"],
         # With a trap, bash waits for srun after a TERM and comes to the epilogue. `python -m` looks into the
         # working directory first, so that must be the snapshot too.
         setup=["trap : TERM", f"cd {shlex.quote(str(code))}", f"export PYTHONPATH={path}"],

@@ -1,4 +1,4 @@
-"""What became of a sweep: one row a run, read from the runs' own files and from the queue."""
+"""The state of runs and sweeps: one row a run, read from the runs' own files and from the queue."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import os
+import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +21,19 @@ from diffmae_video.engine.status import read_status
 from diffmae_video.errors import UserError
 from diffmae_video.launch.cluster import queue
 from diffmae_video.launch.records import End, Submission, read_attempts, read_ends, read_submissions
-from diffmae_video.recipe import Recipe, load_recipe
+from diffmae_video.recipe import Recipe, load_recipe, value_text
+from diffmae_video.recipe.rules import walk
 
 _WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "CONFIGURING"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run. ``state``: pending, running, finished, failed, cancelled, interrupted (saved), or lost."""
+    """One run.
+
+    ``state``: pending, running, finished, failed, cancelled, interrupted (saved), or lost. ``cluster``: "slurm",
+    "local", or "" for a run that was started without tools/submit.py.
+    """
 
     point: str
     differs: dict[str, str]
@@ -41,23 +47,39 @@ class Row:
     reason: str
     folder: str
     live: tuple[str, ...]
+    cluster: str = ""
 
 
-def find_runs(folder: str | Path) -> list[Path]:
-    """The runs under a folder, in the order of submission: its subfolders with records, or the folder itself.
+def find_runs(folders: Iterable[str | Path]) -> list[Path]:
+    """The runs in or directly below some folders, in the order of submission or start.
+
+    A run is a folder with a recipe.yaml, or with records of a submission.
 
     Raises:
-        UserError: there are none.
+        UserError: a folder holds none.
     """
-    folder = Path(folder)
-    records = [path for path in (folder, *sorted(folder.glob("*/"))) if (path / "slurm" / "jobs.jsonl").exists()]
-    if not records:
-        raise UserError(f"{folder}: no run that tools/submit.py submitted is here; give a sweep's or a run's folder")
-    return sorted(records, key=_place_in_order)
+    found: dict[Path, Path] = {}
+    for folder in map(Path, folders):
+        below = [path for path in sorted(folder.glob("*/")) if path.name != "slurm"]
+        if is_run := _is_submitted(folder) or (folder / "recipe.yaml").exists():
+            below = [path for path in below if _is_submitted(path)]  # the others are its stages
+        runs = [path for path in below if _is_submitted(path) or (path / "recipe.yaml").exists()]
+        if not is_run and not runs:
+            raise UserError(f"{folder}: no run is here; give the folder of a run (a recipe's output_dir) or of several")
+        for run in [folder, *runs] if is_run else runs:
+            found.setdefault(run.resolve(), run)
+    return sorted(found.values(), key=_place_in_order)
+
+
+def _is_submitted(run: Path) -> bool:
+    return (run / "slurm" / "jobs.jsonl").exists()
 
 
 def _place_in_order(run: Path) -> tuple[str, list[int]]:
-    """When a run was first submitted, and its number in the array."""
+    """When a run was first submitted, and its number in the array; or when it was first started."""
+    if not _is_submitted(run):
+        told = read_status(run)
+        return told["started"] if told else "", []
     first = read_submissions(run)[0]
     return first.submitted, [int(number) for number in first.job.split("_")]
 
@@ -69,11 +91,28 @@ def read_rows(runs: Sequence[Path]) -> list[Row]:
         SlurmError: a run isn't finished and squeue can't say where it is.
     """
     latest = {run: latest_jobs(run) for run in runs}
-    done = {run: is_finished(run, load_recipe(run / "slurm" / "recipe.yaml")) for run in runs}
+    recipes = {run: load_recipe(run / "slurm" / "recipe.yaml" if latest[run] else run / "recipe.yaml") for run in runs}
+    done = {run: is_finished(run, recipes[run]) for run in runs}
+    differs = _differences({run: recipes[run] for run in runs if not latest[run]})
+    differs |= {run: jobs[-1].differs for run, jobs in latest.items() if jobs}
     open_jobs = [entry for run, jobs in latest.items() for entry in jobs if not done[run]]
     states = queue([entry.job for entry in open_jobs if entry.cluster == "slurm"])
-    states |= {entry.job: "RUNNING" for entry in open_jobs if entry.cluster == "local" and _is_alive(entry)}
-    return [_read_row(run, jobs, states, done=done[run]) for run, jobs in latest.items()]
+    states |= {
+        entry.job: "RUNNING" for entry in open_jobs if entry.cluster == "local" and _process_lives(int(entry.job))
+    }
+    return [
+        _read_row(run, jobs, states, recipe=recipes[run], differs=differs[run], done=done[run])
+        for run, jobs in latest.items()
+    ]
+
+
+def _differences(recipes: Mapping[Path, Recipe]) -> dict[Path, dict[str, str]]:
+    """What sets runs apart that were not submitted together: the keys whose values differ between them."""
+    values = {run: {name: value_text(value) for name, _, value in walk(recipe)} for run, recipe in recipes.items()}
+    rows = list(values.values())
+    keys = [key for key in (rows[0] if rows else ()) if len({row[key] for row in rows}) > 1]
+    swept = [key for key in keys if key != "output_dir" and not key.startswith("slurm.")]
+    return {run: {key: row[key] for key in swept} for run, row in values.items()}
 
 
 def latest_jobs(run: Path) -> list[Submission]:
@@ -82,25 +121,37 @@ def latest_jobs(run: Path) -> list[Submission]:
     return [entry for entry in entries if entry.submitted == entries[-1].submitted]
 
 
-def _read_row(run: Path, jobs: Sequence[Submission], states: Mapping[str, str], *, done: bool) -> Row:
+def _read_row(
+    run: Path,
+    jobs: Sequence[Submission],
+    states: Mapping[str, str],
+    *,
+    recipe: Recipe,
+    differs: dict[str, str],
+    done: bool,
+) -> Row:
     told = read_status(run)
     live = {entry.job: states[entry.job] for entry in jobs if entry.job in states}
     ids = {entry.job for entry in jobs}
     ends = [end for end in read_ends(run) if end.job in ids]
-    state, reason = ("finished", "") if done else _state(told, list(live.values()), ends)
+    if done:
+        state, reason = "finished", ""
+    else:
+        state, reason = _state(told, list(live.values()), ends) if jobs else _own_word(told)
     return Row(
         point=run.name,
-        differs=jobs[-1].differs,
+        differs=differs,
         state=state,
-        stage=jobs[-1].stages[-1] if done else (told["stage"] if told else ""),
+        stage=recipe.stages[-1] if done else (told["stage"] if told else ""),
         step=told["step"] if told else None,
         loss=_last_loss(run, told),
         top1=_top1(run),
-        seconds=_seconds_used(run, told, running=state == "running"),
+        seconds=_seconds_used(run, told, running=state == "running") if jobs else _seconds_told(told),
         restarts=told["restarts"] if told else 0,
         reason=reason,
         folder=str(run),
         live=tuple(live),
+        cluster=jobs[-1].cluster if jobs else "",
     )
 
 
@@ -118,6 +169,17 @@ def _state(told: dict[str, Any] | None, live: Sequence[str], ends: Sequence[End]
     return "lost", "the job is gone and left no word; see its logs, and whether the nodes can write here"
 
 
+def _own_word(told: dict[str, Any] | None) -> tuple[str, str]:
+    """(state, reason) of an unfinished run that was not submitted, as it says itself; is its process still there?"""
+    if told is None:
+        return "lost", "it left no status.json"
+    if told["state"] != "running":  # a run whose stages were finished may have been given more since
+        return ("interrupted" if told["state"] == "finished" else told["state"]), told["reason"]
+    if told["host"] == socket.gethostname() and not _process_lives(told["pid"]):
+        return "lost", f"process {told['pid']} is gone and left no word; the same command goes on"
+    return "running", f"as {told['host']} said at {told['updated']}"
+
+
 def is_finished(run: Path, recipe: Recipe) -> bool:
     """Whether every stage of ``recipe`` has its result in ``run``; a test's counts if it is of the same views."""
     results = {stage: run / stage / "result.json" for stage in recipe.stages}
@@ -129,10 +191,10 @@ def is_finished(run: Path, recipe: Recipe) -> bool:
     return tested["identity"] == identity(recipe, "test")
 
 
-def _is_alive(entry: Submission) -> bool:
-    """Whether the controller of a local job lives on this host."""
+def _process_lives(number: int) -> bool:
+    """Whether a process of ours lives on this host."""
     try:
-        os.kill(int(entry.job), 0)
+        os.kill(number, 0)
     except (ProcessLookupError, PermissionError):
         return False
     return True
@@ -167,6 +229,13 @@ def _seconds_used(run: Path, told: dict[str, Any] | None, *, running: bool) -> f
             end = time.time() if running else last_word
         total += max(0.0, (end or attempt.started) - attempt.started)
     return total
+
+
+def _seconds_told(told: dict[str, Any] | None) -> float:
+    """From the first start to the last word."""
+    if told is None:
+        return 0.0
+    return (datetime.fromisoformat(told["updated"]) - datetime.fromisoformat(told["started"])).total_seconds()
 
 
 def swept_keys(rows: Iterable[Row]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diffmae_video.engine.place import WorldError, first_host, read_place
+from diffmae_video.engine.place import WorldError, cpu_shortage, first_host, read_place
 
 SLURM = {
     "SLURM_JOB_ID": "40123",
@@ -30,7 +30,7 @@ def test_torchruns_variables() -> None:
 def test_sruns_variables_become_torchruns() -> None:
     environment = dict(SLURM)
     assert read_place(environment) == (5, 8, 1)
-    assert (environment["MASTER_ADDR"], environment["MASTER_PORT"]) == ("gpu07", "20123")
+    assert (environment["MASTER_ADDR"], environment["MASTER_PORT"]) == ("gpu07", "12123")
     assert (environment["RANK"], environment["WORLD_SIZE"], environment["LOCAL_RANK"]) == ("5", "8", "1")
 
 
@@ -46,6 +46,15 @@ def test_what_is_set_wins_over_what_slurm_says() -> None:
 def test_a_plain_process_inside_an_allocation_is_alone(variables: dict[str, str]) -> None:
     """``python tools/run_net.py`` in a batch script, without srun, sees the job's SLURM_NTASKS."""
     assert read_place(dict(variables)) == (0, 1, 0)
+
+
+def test_too_few_cpus_for_the_loader_is_one_line() -> None:
+    assert cpu_shortage(3, usable=4) == ""
+    assert cpu_shortage(0, usable=1) == ""
+    line = cpu_shortage(4, usable=4)
+    assert "4 CPUs for data.num_workers=4" in line
+    assert "slurm.cpus_per_task" in line
+    assert "\n" not in line
 
 
 @pytest.mark.parametrize(

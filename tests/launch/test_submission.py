@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from diffmae_video.engine.place import read_place, rendezvous_port
 from diffmae_video.launch.cli import submit_main
-from diffmae_video.launch.slurm import find_place, is_peer_loss, rendezvous_port
+from diffmae_video.launch.slurm import find_place, is_peer_loss
 
 
 @pytest.fixture
@@ -56,7 +58,8 @@ def test_a_dry_run_shows_the_script_and_leaves_nothing(
         "requeue": "",
     }
     assert "srun" in script
-    assert "--kill-on-bad-exit=1" in script
+    (srun,) = (shlex.split(line) for line in script.splitlines() if line.startswith("srun"))
+    assert {"--kill-on-bad-exit=1", "--cpus-per-task=10"} <= set(srun)  # SLURM 22.05 to 23.02 don't inherit the latter
     assert not (tmp_path / "runs").exists()
 
 
@@ -134,6 +137,48 @@ def test_a_task_finds_its_place_by_slurms_variables(monkeypatch: pytest.MonkeyPa
     }
     monkeypatch.setenv("SLURM_JOB_NUM_NODES", "1")
     assert find_place(tmp_path).address == "127.0.0.1"
+
+
+def test_one_formula_for_the_port_whoever_started_the_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    variables = {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "39999", "SLURM_NTASKS": "2", "SLURM_JOB_NUM_NODES": "1"}
+    variables |= {"SLURM_NODEID": "0", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NODELIST": "n1"}
+    environment = {**variables, **step}
+    read_place(environment)
+    assert environment["MASTER_PORT"] == find_place(tmp_path).variables()["MASTER_PORT"] == str(12000 + 19999)
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", "a$HOME", "a;b", "#a", "日本", '"a"', "(a)"])
+def test_folders_with_odd_names_are_one_word_of_the_script(
+    cfg: str, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / name
+    assert submit_main(["--cfg", cfg, f"output_dir={folder}", "--dry-run"]) == 0
+    lines = [line.removeprefix("#SBATCH ") for line in capsys.readouterr().out.splitlines()]
+    words = [word for line in lines if str(tmp_path) in line for word in shlex.split(line)]
+    assert f"--output={folder}/slurm/%j_0_log.out" in words
+    assert f"{folder}/slurm/%j_%t_log.out" in words
+    assert f"{folder}/slurm/code-HASH" in words
+    assert words.count(f"{folder}/slurm") == 2  # the job's, and the epilogue's
+
+
+@pytest.mark.parametrize("name", ["100%", "a\\b", "%j"])
+def test_folders_that_slurm_would_read_as_patterns(
+    cfg: str, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rest in (["--dry-run"], ["--sweep", "seed=0,1", "--dry-run"], []):
+        assert submit_main(["--cfg", cfg, f"output_dir={tmp_path / name}", *rest]) == 2
+        assert "SLURM reads" in capsys.readouterr().err
+
+
+def test_times_as_slurm_writes_them_reach_the_script(cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
+    stages = ["slurm.hours=1-12:00:00", "slurm.stages.test.hours=0:30:00", "slurm.account=0123", "--split-stages"]
+    assert submit_main(["--cfg", cfg, "--dry-run", *stages]) == 0
+    asked = [options(script) for script in capsys.readouterr().out.split("#!/bin/bash")[1:]]
+    assert [a["time"] for a in asked] == ["2160", "2160", "30"]
+    assert {a["account"] for a in asked} == {"0123"}
 
 
 def test_jobs_on_one_node_have_different_ports() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from diffmae_video.engine.identity import identity
 from diffmae_video.errors import UserError
-from diffmae_video.launch import table
+from diffmae_video.launch import cli, table
 from diffmae_video.launch.plot import plot_rows
 from diffmae_video.launch.records import (
     Attempt,
@@ -41,6 +43,7 @@ def make_run(tmp_path: Path):
         end: str = "",
         top1: float | None = None,
         submitted: str = "2023-11-14T22:00:00",
+        cluster: str = "slurm",
         **differs: str,
     ) -> Path:
         run = tmp_path / "sweep" / name
@@ -49,7 +52,7 @@ def make_run(tmp_path: Path):
         base.write_text("stages: [finetune, test]\n")
         recipe = load_recipe(base, [f"output_dir={run}"])
         (record_folder(run) / "recipe.yaml").write_text(dump_recipe(recipe))
-        entry = Submission(job, "slurm", recipe.stages, submitted, "r", "c", "l", {"pretrain.lr": "0.1", **differs})
+        entry = Submission(job, cluster, recipe.stages, submitted, "r", "c", "l", {"pretrain.lr": "0.1", **differs})
         add_submission(run, entry)
         if state:
             told = {"state": state, "stage": "finetune", "step": 5, "num_steps": 9, "loss": 1.5, "restarts": 1}
@@ -73,7 +76,7 @@ def make_run(tmp_path: Path):
 def rows_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     def read(queue: dict[str, str]) -> list[table.Row]:
         monkeypatch.setattr(table, "queue", lambda jobs: {job: queue[job] for job in jobs if job in queue})
-        return table.read_rows(table.find_runs(tmp_path / "sweep"))
+        return table.read_rows(table.find_runs([tmp_path / "sweep"]))
 
     return read
 
@@ -133,8 +136,8 @@ def test_a_test_of_other_views_is_not_finished(make_run, rows_of) -> None:
 
 def test_nothing_to_show(tmp_path: Path, make_run, rows_of) -> None:
     (tmp_path / "sweep").mkdir()
-    with pytest.raises(UserError, match=r"no run that tools/submit.py submitted"):
-        table.find_runs(tmp_path / "sweep")
+    with pytest.raises(UserError, match=r"no run is here"):
+        table.find_runs([tmp_path / "sweep"])
     make_run("a")
     with pytest.raises(UserError, match="nothing to draw yet"):
         plot_rows(rows_of({"7": "PENDING"}), tmp_path / "plot.png")
@@ -145,3 +148,90 @@ def test_runs_come_in_the_order_of_submission_and_of_their_array(make_run, rows_
         make_run(name, job=job, submitted="2023-11-14T22:00:00")
     make_run("b", job="3", submitted="2023-11-14T21:00:00")
     assert [row.point for row in rows_of({})] == ["b", "m", "z", "a"]
+
+
+@pytest.fixture
+def make_plain_run(tmp_path: Path):
+    """``make_plain_run(name, *overrides, status...)``: a run's folder as run_net.py leaves it, without a submission."""
+
+    def make(
+        name: str, *overrides: str, state: str = "", pid: int = 1, host: str = "n", top1: float | None = None
+    ) -> Path:
+        run = tmp_path / "runs" / name
+        run.mkdir(parents=True)
+        base = tmp_path / "base.yaml"
+        base.write_text("stages: [finetune, test]\n")
+        recipe = load_recipe(base, [f"output_dir={run}", *overrides])
+        (run / "recipe.yaml").write_text(dump_recipe(recipe))
+        if state:
+            told = {"state": state, "stage": "finetune", "step": 5, "num_steps": 9, "loss": 1.5, "restarts": 1}
+            told |= {"host": host, "pid": pid, "started": f"2023-11-14T22:14:0{len(name)}+00:00", "updated": UPDATED}
+            (run / "status.json").write_text(json.dumps({**told, "reason": "bad frame" if state == "failed" else ""}))
+        if top1 is not None:
+            for stage, result in (("finetune", {}), ("test", {"model": {"top1": top1}})):
+                (run / stage).mkdir()
+                (run / stage / "result.json").write_text(json.dumps({"identity": identity(recipe, stage), **result}))
+        return run
+
+    return make
+
+
+def test_runs_that_were_not_submitted_have_rows_too(make_plain_run, tmp_path: Path) -> None:
+    make_plain_run("a", "seed=1", "pretrain.lr=1e-3", state="finished", top1=0.25)
+    make_plain_run("bb", "seed=2", "pretrain.lr=1e-3", state="failed")
+    make_plain_run("ccc", "seed=2", "slurm.nodes=3", state="running", pid=2**22 + 1, host=socket.gethostname())
+    make_plain_run("dddd", "finetune.flip=true", state="running", pid=os.getpid(), host=socket.gethostname())
+    make_plain_run("eeeee", state="running", host="elsewhere")
+    make_plain_run("ffffff", state="interrupted")
+    make_plain_run("ggggggg")
+    (tmp_path / "runs" / "notes").mkdir()
+    rows = {row.point: row for row in table.read_rows(table.find_runs([tmp_path / "runs"]))}
+    states = {"a": "finished", "bb": "failed", "ccc": "lost", "dddd": "running", "eeeee": "running"}
+    assert {name: row.state for name, row in rows.items()} == {**states, "ffffff": "interrupted", "ggggggg": "lost"}
+    assert rows["a"].differs == {"seed": "1", "pretrain.lr": "0.001", "finetune.flip": "null"}
+    assert rows["dddd"].differs == {"seed": "0", "pretrain.lr": "0.00015", "finetune.flip": "true"}
+    assert (rows["a"].top1, rows["a"].stage, rows["a"].seconds) == (0.25, "test", 59.0)
+    assert rows["bb"].reason == "bad frame"
+    assert f"process {2**22 + 1} is gone" in rows["ccc"].reason
+    header, first, *_ = table.to_text(list(rows.values())[1:]).splitlines()
+    assert header.split()[:5] == ["point", "seed", "pretrain.lr", "finetune.flip", "state"]
+    assert "25.00%" in table.to_text(list(rows.values()))
+    assert first
+
+
+def test_folders_of_runs(make_plain_run, make_run, tmp_path: Path) -> None:
+    plain, submitted = make_plain_run("a", state="finished"), make_run("z")
+    for stage in ("pretrain", "slurm"):
+        (plain / stage).mkdir(exist_ok=True)
+        (plain / stage / "recipe.yaml").write_text("")
+    assert table.find_runs([plain]) == [plain]  # neither its stage's folder nor its records
+    assert table.find_runs([plain, plain.parent, submitted.parent]) == [submitted, plain]
+    with pytest.raises(UserError, match=r"nowhere: no run is here"):
+        table.find_runs([plain, tmp_path / "nowhere"])
+
+
+def test_cancel_leaves_local_processes_alone(
+    make_run, make_plain_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process id is no job id: scancel would take somebody's job of that number."""
+    asked: list[str] = []
+    monkeypatch.setattr(cli, "cancel", asked.extend)
+    monkeypatch.setattr(table, "queue", lambda jobs: dict.fromkeys(jobs, "RUNNING"))
+    make_run("a", job="7_0", state="running")
+    local = make_run("b", job=str(os.getpid()), state="running", cluster="local")
+    plain = make_plain_run("p", state="running", host="elsewhere")
+    assert cli.sweep_main([str(tmp_path / "sweep"), str(tmp_path / "runs"), "--cancel"]) == 0
+    assert asked == ["7_0"]
+    told = capsys.readouterr().out
+    assert f"{local}: runs outside SLURM" in told
+    assert f"{plain}: runs outside SLURM" in told
+
+
+def test_resubmit_leaves_runs_that_were_not_submitted(
+    make_plain_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_plain_run("a", state="failed")
+    assert cli.sweep_main([str(tmp_path / "runs"), "--resubmit", "failed"]) == 0
+    assert f"{run}: was not submitted" in capsys.readouterr().out
+    assert cli.sweep_main([str(run), str(tmp_path / "runs"), "--resubmit", "failed"]) == 2
+    assert "give one folder" in capsys.readouterr().err

@@ -12,30 +12,34 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from listing import Clip, prepare_split
+from listing import Clip, prepare_split, read_lines
 
+from diffmae_video.data.list_forms import refuser
 from diffmae_video.errors import UserError
 
-CODES = {"1": "train", "2": "val"}
+CODES = {"1": "train", "2": "val", "0": ""}
 
 
 def read_splits(folder: Path, split: int) -> tuple[list[str], dict[str, list[Clip]]]:
     """Class names, sorted, and the videos of each part.
 
     Raises:
-        UserError: no split files in ``folder``.
+        UserError: no split files in ``folder``, or a line that doesn't end in one of ``CODES``.
     """
     ending = f"_test_split{split}.txt"
-    files = {path.name.removesuffix(ending): path for path in folder.glob(f"*{ending}")}
+    files = {path.name.removesuffix(ending): path for path in sorted(folder.glob(f"*{ending}"))}
     if not files:
         raise UserError(f"--splits {folder}: no file *{ending}; give the folder of the official split files")
     classes = sorted(files)
-    parts: dict[str, list[Clip]] = {part: [] for part in CODES.values()}
+    parts: dict[str, list[Clip]] = {"train": [], "val": []}
     for label, name in enumerate(classes):
-        for line in files[name].read_text(encoding="utf-8").splitlines():
-            video, _, code = line.strip().rpartition(" ")
-            if code in CODES:
-                parts[CODES[code]].append(Clip(stems=(Path(video.strip()).stem,), label=label))
+        for line, text in read_lines(files[name]):
+            video, _, code = text.rpartition(" ")
+            if code not in CODES or not video.strip():
+                refuser(files[name], line, text)("must be a video and 1 (train), 2 (test) or 0 (unused)")
+            if CODES[code]:
+                clip = Clip(stems=(Path(video.strip()).stem,), label=label, folders=(name,))
+                parts[CODES[code]].append(clip)
     return classes, parts
 
 

@@ -10,62 +10,96 @@ Missing videos are counted and listed; tens of thousands of Kinetics' are gone.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
-from listing import Clip, FileIndex, write_collection
+from listing import Clip, FileIndex, read_text, write_collection
 
+from diffmae_video.command_line import Parser, run_command
+from diffmae_video.data.list_forms import parse_segment, read_rows, refuser
 from diffmae_video.errors import UserError
 
 COLUMNS = ("youtube_id", "time_start", "time_end")
 
 
-def read_annotations(path: Path) -> list[dict[str, str]]:
+@dataclass(frozen=True)
+class Row:
+    """A line of an official CSV: its class, "" for none, its video, and the seconds that count."""
+
+    label: str
+    youtube_id: str
+    segment: tuple[float, float]
+    refuse: Callable[[str], NoReturn]
+
+
+def read_annotations(path: Path) -> list[Row]:
     """Rows of an official CSV.
 
     Raises:
-        UserError: a column is missing.
+        UserError: a column is missing, or a line isn't whole.
     """
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        lacking = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-        if lacking:
-            raise UserError(f"{path}: no column {lacking[0]}; give the official CSV (label,youtube_id,time_start,...)")
-        return list(reader)
+    rows = read_rows(path, read_text(path))
+    _, header = next(rows, (1, []))
+    columns = [name.strip().lower() for name in header]
+    lacking = [name for name in COLUMNS if name not in columns]
+    if lacking:
+        raise UserError(f"{path}:1: no column {lacking[0]}; give the official CSV (label,youtube_id,time_start,...)")
+    return [_parse(columns, cells, refuser(path, line, ",".join(cells))) for line, cells in rows]
 
 
-def class_names(rows: list[dict[str, str]]) -> list[str]:
+def _parse(columns: list[str], cells: list[str], refuse: Callable[[str], NoReturn]) -> Row:
+    if len(cells) != len(columns):
+        refuse(f"{len(cells)} cells, the header has {len(columns)}; download the official file again")
+    row = dict(zip(columns, cells, strict=True))
+    segment = parse_segment(row["time_start"], row["time_end"], refuse)
+    name = row["youtube_id"].strip()
+    if segment is None or not name:
+        refuse("needs youtube_id, time_start and time_end")
+    return Row(row.get("label", "").strip(), name, segment, refuse)
+
+
+def class_names(rows: list[Row]) -> list[str]:
     """All labels, sorted; the field counts Kinetics' classes in this order."""
-    return sorted({row["label"] for row in rows if "label" in row})
+    return sorted({row.label for row in rows} - {""})
 
 
-def to_clip(row: dict[str, str], labels: dict[str, int]) -> Clip:
-    """A row's file names, cut and whole, and its label; -1 in the test files, which have none."""
-    start, end = float(row["time_start"]), float(row["time_end"])
-    name = row["youtube_id"]
+def to_clip(row: Row, labels: dict[str, int], *, labelled: bool) -> Clip:
+    """A row's file names, cut and whole, and its label; -1 in test files, whose labels were held back.
+
+    Raises:
+        UserError: a row without a label where all are ``labelled``, or one of a class that isn't among ``labels``.
+    """
+    start, end = row.segment
+    if labelled and not row.label:
+        row.refuse("no label; only the test CSV may have none")
+    if row.label and row.label not in labels:
+        row.refuse(f"class {row.label!r} is not in the training CSV; give CSVs of one Kinetics")
     return Clip(
-        stems=(f"{name}_{int(start):06d}_{int(end):06d}", name),
-        label=labels[row["label"]] if "label" in row else -1,
+        stems=(f"{row.youtube_id}_{int(start):06d}_{int(end):06d}", row.youtube_id),
+        label=labels[row.label] if row.label else -1,
         segments=(None, (start, end)),
+        folders=(row.label, row.label.replace(" ", "_")),
     )
 
 
 def prepare(annotations: dict[str, Path], root: Path, out: Path) -> str:
-    """Write the lists of the splits; return what to tell."""
+    """Write the lists of the splits; return what to print."""
     rows = {split: read_annotations(path) for split, path in annotations.items()}
     classes = class_names(rows["train"])
     labels = {name: i for i, name in enumerate(classes)}
-    unknown = sorted({row["label"] for split in rows.values() for row in split if "label" in row} - set(labels))
-    if unknown:
-        raise UserError(f"class {unknown[0]!r} is not in the training CSV; give CSVs of one Kinetics")
-    clips = {split: [to_clip(row, labels) for row in split_rows] for split, split_rows in rows.items()}
+    clips = {
+        split: [to_clip(row, labels, labelled=split != "test") for row in split_rows]
+        for split, split_rows in rows.items()
+    }
     return write_collection(out, FileIndex(root), classes, dict(clips))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and prepare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", required=True, type=Path, help="official training CSV")
     parser.add_argument("--val", required=True, type=Path, help="official validation CSV")
     parser.add_argument("--test", type=Path, help="official test CSV")
@@ -73,12 +107,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="folder for the lists")
     options = parser.parse_args(arguments)
     annotations = {"train": options.train, "val": options.val} | ({"test": options.test} if options.test else {})
-    try:
+
+    def run() -> int:
         print(prepare(annotations, options.root, options.out))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return run_command(run)
 
 
 if __name__ == "__main__":

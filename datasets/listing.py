@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import os
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffmae_video.data.list_forms import HEADER
-from diffmae_video.data.walk import VIDEO_SUFFIXES
+from diffmae_video.command_line import Parser, run_command
+from diffmae_video.data.list_forms import HEADER, csv_line
+from diffmae_video.data.walk import IMAGE_SUFFIXES, VIDEO_SUFFIXES, walk
 from diffmae_video.errors import UserError
+
+# Folders that downloads sort the videos of a split into.
+SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "validation"), "test": ("test", "testing")}
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A line of an official annotation file: the file's possible stems, its label, and the seconds that count.
+    """A line of an official annotation file.
 
-    ``segments`` has, for each stem, (start, end) seconds if that file is the whole video, or None if it is cut.
+    Attributes:
+        stems: the possible names of its file, without suffix.
+        label: number of its class; -1 for none.
+        segments: for each stem, (start, end) seconds if that file is the whole video, or None if it is cut.
+        folders: names of folders that tell its file from others of the same name, such as its class's.
     """
 
     stems: tuple[str, ...]
     label: int
     segments: tuple[tuple[float, float] | None, ...] = (None,)
+    folders: tuple[str, ...] = ()
 
 
 class FileIndex:
@@ -33,40 +40,63 @@ class FileIndex:
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
             raise UserError(f"--root {root}: must be a folder of videos")
+        self.root = root
         self._found: dict[str, list[str]] = {}
-        for place, folders, files in os.walk(root, followlinks=True):
-            folders.sort()
-            images = [name for name in files if name.lower().endswith((".jpg", ".jpeg", ".png"))]
-            if images:
-                self._add(os.path.basename(place), os.path.relpath(place, root))
-            for name in sorted(files):
+        for below, files, _ in walk(root):
+            if any(name.lower().endswith(IMAGE_SUFFIXES) for name in files):
+                self._add(os.path.basename(below), below)
+            for name in files:
                 stem, suffix = os.path.splitext(name)
                 if suffix.lower() in VIDEO_SUFFIXES:
-                    self._add(stem, os.path.relpath(os.path.join(place, name), root))
+                    self._add(stem, os.path.join(below, name))
 
-    def find(self, stem: str, *, hint: str = "") -> str | None:
-        """The path of ``stem``; of several, one with a folder ``hint`` on its way, else the first in order."""
+    def find(self, stem: str, *, folders: Iterable[str] = ()) -> list[str]:
+        """The paths of ``stem``, in order; of several, those with the most of ``folders`` on their way."""
         paths = self._found.get(stem, [])
-        hinted = [path for path in paths if hint and hint in Path(path).parts]
-        return next(iter([*hinted, *paths]), None)
+        hits = [len(set(Path(path).parts) & set(folders)) for path in paths]
+        return [path for path, count in zip(paths, hits, strict=True) if count == max(hits)]
 
     def _add(self, stem: str, path: str) -> None:
         self._found.setdefault(stem, []).append(path)
 
 
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of an official text file that hold anything, with their numbers.
+
+    Raises:
+        UserError: not text in UTF-8.
+    """
+    lines = enumerate(read_text(path).split("\n"), 1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]
+
+
+def read_text(path: Path) -> str:
+    """The text of an official file, without a byte order mark.
+
+    Raises:
+        UserError: not text in UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: must be text in UTF-8; download the official file again") from error
+
+
 def write_collection(out: Path, index: FileIndex, classes: Sequence[str], splits: dict[str, Iterable[Clip]]) -> str:
-    """Write ``classes.txt``, ``SPLIT.csv`` and ``SPLIT_missing.txt``; return a line to print for each split."""
+    """Write ``classes.txt``, ``SPLIT.csv`` and ``SPLIT_missing.txt``; return a line to print for each split.
+
+    Raises:
+        UserError: none of the videos is there; nothing is written then.
+    """
+    matched = {split: _match(index, list(clips), split) for split, clips in splits.items()}
+    if not any(match.rows for match in matched.values()):
+        looked_for = [stem for match in matched.values() for stem in match.missing][:1]
+        example = f", such as {looked_for[0]}.mp4" if looked_for else ": the official files name none"
+        total = sum(len(match.missing) for match in matched.values())
+        raise UserError(f"--root {index.root}: none of the {total} videos is below it{example}; check --root")
     out.mkdir(parents=True, exist_ok=True)
     _replace(out / "classes.txt", "".join(f"{name}\n" for name in classes))
-    lines = []
-    for split, clips in splits.items():
-        rows, missing = _match(index, clips, split)
-        timed = any(len(row) > 2 for row in rows)
-        _write_rows(out / f"{split}.csv", rows, timed=timed)
-        _replace(out / f"{split}_missing.txt", "".join(f"{stem}\n" for stem in missing))
-        told = f", {len(missing)} missing, listed in {out / f'{split}_missing.txt'}" if missing else ""
-        lines.append(f"{out / f'{split}.csv'}: {len(rows)} of {len(rows) + len(missing)} videos found{told}")
-    return "\n".join(lines)
+    return "\n".join(_write_split(out, split, match) for split, match in matched.items())
 
 
 def prepare_split(
@@ -85,46 +115,61 @@ def prepare_split(
     Returns:
         the exit code: 2, with one line on standard error, where something can't be read.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--splits", required=True, type=Path, help="folder of the official split files")
     parser.add_argument("--split", type=int, choices=(1, 2, 3), default=1, help="which of the three splits")
     parser.add_argument("--root", required=True, type=Path, help="folder below which the videos lie")
     parser.add_argument("--out", required=True, type=Path, help="folder for the lists")
     options = parser.parse_args(arguments)
-    try:
+
+    def prepare() -> int:
         classes, parts = read(options.splits, options.split)
         print(write_collection(options.out, FileIndex(options.root), classes, dict(parts)))
-    except (UserError, KeyError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return run_command(prepare)
 
 
-def _match(index: FileIndex, clips: Iterable[Clip], split: str) -> tuple[list[tuple[object, ...]], list[str]]:
-    rows: list[tuple[object, ...]] = []
-    missing = []
+@dataclass
+class _Match:
+    """A split against the files below a root."""
+
+    rows: list[tuple[object, ...]]
+    missing: list[str]
+    several: list[list[str]]  # paths of one clip that nothing tells apart; the first is taken
+
+
+def _match(index: FileIndex, clips: list[Clip], split: str) -> _Match:
+    match = _Match([], [], [])
     for clip in clips:
         for stem, segment in zip(clip.stems, clip.segments, strict=True):
-            path = index.find(stem, hint=split)
-            if path is not None:
-                rows.append((path, clip.label, *(segment or ())))
+            paths = index.find(stem, folders=(*SPLIT_FOLDERS[split], *clip.folders))
+            if paths:
+                match.rows.append((paths[0], clip.label, *(segment or ())))
+                if len(paths) > 1:
+                    match.several.append(paths)
                 break
         else:
-            missing.append(clip.stems[0])
-    return rows, missing
+            match.missing.append(clip.stems[0])
+    return match
 
 
-def _write_rows(path: Path, rows: list[tuple[object, ...]], *, timed: bool) -> None:
-    temporary = path.with_suffix(".part")
-    with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        width = len(HEADER) if timed else 2
-        writer.writerow(HEADER[:width])
-        writer.writerows((*row, *[""] * (width - len(row))) for row in rows)
-    os.replace(temporary, path)
+def _write_split(out: Path, split: str, match: _Match) -> str:
+    width = len(HEADER) if any(len(row) > 2 for row in match.rows) else 2
+    rows = [HEADER[:width], *((*row, *[""] * (width - len(row))) for row in match.rows)]
+    _replace(out / f"{split}.csv", "".join(csv_line(row) for row in rows))
+    _replace(out / f"{split}_missing.txt", "".join(f"{stem}\n" for stem in match.missing))
+    line = f"{out / f'{split}.csv'}: {len(match.rows)} of {len(match.rows) + len(match.missing)} videos found"
+    if match.missing:
+        line += f", {len(match.missing)} missing, listed in {out / f'{split}_missing.txt'}"
+    if match.several:
+        line += f"; {len(match.several)} lie in several places, the first is taken ({', '.join(match.several[0][:3])})"
+    unlabelled = sum(row[1] == -1 for row in match.rows)
+    return line + (f"; {unlabelled} without label" if unlabelled else "")
 
 
 def _replace(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".part")
-    temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+    temporary = path.with_name(f".{path.name}.part")
+    with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
     os.replace(temporary, path)

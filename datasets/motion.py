@@ -10,11 +10,9 @@ number): an interrupted run goes on where it was, and workers make no difference
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import os
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache, partial
@@ -25,6 +23,7 @@ from motion_scenes import CLASSES, SPLITS, Pictures, load_pictures, render_scene
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from diffmae_video.command_line import Parser, run_command, whole_number
 from diffmae_video.errors import UserError
 from diffmae_video.report.video import write_video
 
@@ -156,9 +155,9 @@ def _replace_text(path: Path, text: str) -> None:
     unfinished.replace(path)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     defaults = Options()
-    parser = argparse.ArgumentParser(description="Make the embedded data set of moving digits and photographs.")
+    parser = Parser(description="Make the embedded data set of moving digits and photographs.")
     parser.add_argument("--root", type=Path, default=Path("datasets/motion"), help="folder to write")
     parser.add_argument("--num-train", type=int, default=4000, help="training videos")
     parser.add_argument("--num-val", type=int, default=800, help="validation videos, of other pictures")
@@ -166,28 +165,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", type=int, default=defaults.size, help="side of a frame in pixels")
     parser.add_argument("--frames", type=int, default=defaults.frames, help="frames of a video")
     parser.add_argument("--fps", type=int, default=defaults.fps, help="frames a second")
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="another seed, other videos")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--seed", type=whole_number(0), default=defaults.seed, help="another seed, other videos")
+    parser.add_argument("--workers", type=whole_number(1), default=os.cpu_count(), help="processes")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 2 when the user asked for something impossible."""
-    asked = _parser().parse_args(arguments)
-    try:
-        options = Options(size=asked.size, frames=asked.frames, fps=asked.fps, seed=asked.seed)
+    """Run the command line; 2 for something impossible."""
+    given = _parser().parse_args(arguments)
+
+    def run() -> int:
         make(
-            asked.root,
-            num_train=asked.num_train,
-            num_val=asked.num_val,
-            num_labelled=asked.num_labelled,
-            options=options,
-            num_workers=asked.workers,
+            given.root,
+            num_train=given.num_train,
+            num_val=given.num_val,
+            num_labelled=given.num_labelled,
+            options=Options(size=given.size, frames=given.frames, fps=given.fps, seed=given.seed),
+            num_workers=given.workers,
         )
-    except UserError as error:
-        print(f"motion.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return run_command(run)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,27 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from listing import Clip, FileIndex, write_collection
+from listing import Clip, FileIndex, read_text, write_collection
 
+from diffmae_video.command_line import Parser, run_command
 from diffmae_video.errors import UserError
+
+
+def read_json(path: Path, kind: type) -> Any:
+    """An official JSON file, which holds a ``kind`` (dict or list).
+
+    Raises:
+        UserError: not JSON, or of another kind.
+    """
+    try:
+        content = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg}); download the official file again") from error
+    if not isinstance(content, kind):
+        raise UserError(f"{path}: must hold a {'list of videos' if kind is list else 'table of classes'}")
+    return content
 
 
 def read_classes(path: Path) -> list[str]:
@@ -25,10 +42,11 @@ def read_classes(path: Path) -> list[str]:
     Raises:
         UserError: the numbers are not 0, 1, 2, ...
     """
-    numbered = {int(number): name for name, number in json.loads(path.read_text(encoding="utf-8")).items()}
-    if sorted(numbered) != list(range(len(numbered))):
-        raise UserError(f"{path}: its numbers must be 0..{len(numbered) - 1}; give the official labels.json")
-    return [numbered[i] for i in range(len(numbered))]
+    labels = read_json(path, dict)
+    numbers = [str(number) for number in labels.values()]
+    if sorted(numbers) != sorted(str(i) for i in range(len(labels))):
+        raise UserError(f"{path}: its numbers must be 0..{len(labels) - 1}, each once; give the official labels.json")
+    return [name for _, name in sorted(zip(map(int, numbers), labels, strict=True))]
 
 
 def template_class(template: str) -> str:
@@ -36,27 +54,34 @@ def template_class(template: str) -> str:
     return template.replace("[", "").replace("]", "")
 
 
-def read_split(path: Path, labels: dict[str, int]) -> list[Clip]:
-    """The videos of a train, validation or test JSON; label -1 where there is no template.
+def read_split(path: Path, labels: dict[str, int], *, labelled: bool) -> list[Clip]:
+    """The videos of a train, validation or test JSON; label -1 in the test file, whose labels were held back.
 
     Raises:
-        UserError: a template that isn't in labels.json.
+        UserError: an entry without its id or, where all are ``labelled``, without a template of labels.json.
     """
     clips = []
-    for entry in json.loads(path.read_text(encoding="utf-8")):
-        label = -1
-        if "template" in entry:
-            name = template_class(entry["template"])
-            if name not in labels:
-                raise UserError(f"{path}: template {entry['template']!r} is not in labels.json of this release")
-            label = labels[name]
-        clips.append(Clip(stems=(str(entry["id"]),), label=label))
+    for number, entry in enumerate(read_json(path, list), 1):
+        if not isinstance(entry, dict) or not isinstance(entry.get("id"), (str, int)) or entry["id"] == "":
+            raise UserError(f"{path}: entry {number} has no id; give the official file")
+        template = entry.get("template") or ""
+        if labelled and not template:
+            raise UserError(
+                f"{path}: entry {number} (id {entry['id']}) has no template; only the test JSON may have none"
+            )
+        name = template_class(str(template))
+        if template and name not in labels:
+            raise UserError(
+                f"{path}: entry {number} (id {entry['id']}): template {template!r} is not in labels.json; "
+                "give files of one release"
+            )
+        clips.append(Clip(stems=(str(entry["id"]),), label=labels[name] if template else -1))
     return clips
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and write the lists."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--labels", required=True, type=Path, help="official labels.json")
     parser.add_argument("--train", required=True, type=Path, help="official train.json")
     parser.add_argument("--val", required=True, type=Path, help="official validation.json")
@@ -65,15 +90,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="folder for the lists")
     options = parser.parse_args(arguments)
     files = {"train": options.train, "val": options.val} | ({"test": options.test} if options.test else {})
-    try:
+
+    def run() -> int:
         classes = read_classes(options.labels)
         labels = {name: i for i, name in enumerate(classes)}
-        splits = {split: read_split(path, labels) for split, path in files.items()}
+        splits = {split: read_split(path, labels, labelled=split != "test") for split, path in files.items()}
         print(write_collection(options.out, FileIndex(options.root), classes, dict(splits)))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return run_command(run)
 
 
 if __name__ == "__main__":

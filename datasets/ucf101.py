@@ -11,33 +11,44 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from listing import Clip, prepare_split
+from listing import Clip, prepare_split, read_lines
 
-from diffmae_video.errors import UserError
+from diffmae_video.data.list_forms import refuser
 
 PARTS = {"train": "train", "val": "test"}
 
 
 def read_classes(path: Path) -> list[str]:
-    """Class names of classInd.txt ("1 ApplyEyeMakeup"), in the order of their numbers, which count from 1."""
-    numbered = dict(line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    return [numbered[str(i + 1)].strip() for i in range(len(numbered))]
+    """Class names of classInd.txt ("1 ApplyEyeMakeup"), in the order of their numbers, which count from 1.
+
+    Raises:
+        UserError: a line that isn't the next number and a name.
+    """
+    classes: list[str] = []
+    for line, text in read_lines(path):
+        number, _, name = text.partition(" ")
+        if number != str(len(classes) + 1) or not name.strip() or name.strip() in classes:
+            refuser(path, line, text)(f"must be {len(classes) + 1} and another class's name; give the official file")
+        classes.append(name.strip())
+    return classes
 
 
 def read_split(path: Path, labels: dict[str, int]) -> list[Clip]:
     """Videos of a split file: "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1"; the folder names the class.
 
     Raises:
-        UserError: a class that isn't in classInd.txt.
+        UserError: a line without a folder, of a class that isn't in classInd.txt, or with another class's number.
     """
     clips = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.strip():
-            continue
-        folder, _, name = line.split()[0].partition("/")
+    for line, text in read_lines(path):
+        refuse = refuser(path, line, text)
+        name, *number = text.split()
+        folder, _, video = name.partition("/")
         if folder not in labels:
-            raise UserError(f"{path}: class {folder!r} is not in classInd.txt; give files of one release")
-        clips.append(Clip(stems=(Path(name).stem,), label=labels[folder]))
+            refuse(f"class {folder!r} is not in classInd.txt; give files of one release")
+        if not video or number not in ([], [str(labels[folder] + 1)]):
+            refuse(f"must be CLASS/VIDEO and, if any number, that of the class ({labels[folder] + 1})")
+        clips.append(Clip(stems=(Path(video).stem,), label=labels[folder], folders=(folder,)))
     return clips
 
 

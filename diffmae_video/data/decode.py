@@ -7,7 +7,7 @@ asked for, in order, in one pass, and is closed:
         for frame in reader.frames([3, 7, 11]):   # (H, W, 3) uint8, RGB
             ...
 
-Frame ``n`` is the n-th that ``ffmpeg -i FILE -vsync passthrough`` puts out, upright as its rotation says.
+Frame ``n`` is the n-th that ``ffmpeg -i FILE -fps_mode passthrough`` puts out, upright as its rotation says.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class DataRecipe:
     swap_flip_labels: bool = key(
         False, "allow mirroring where left and right are classes (ssv2): it exchanges the labels; needs classes.txt"
     )
-    manifest: str = key("", "manifest of tools/scan_videos.py; videos that it calls bad are left out", kind="path")
+    manifest: str = key("", "manifest of tools/scan_videos.py; videos that it finds at fault are left out", kind="path")
     num_frames: int = key(16, "frames of a clip [MAE-ST]", bounds="[1, inf)")
     stride_frames: int = key(4, "steps of the fps-normalised time line between frames [MAE-ST]", bounds="[1, inf)")
     fps: float = key(30.0, "frame rate of that time line, Hz; 0 takes each video's own", bounds="[0, inf)")
@@ -138,7 +138,7 @@ class TrainRecipe:
     ema_decay: float = key(0.0, "moving average of the weights a step; 0 keeps none", bounds="[0, 1)")
     crop_scale: list[float] = key([0.5, 1.0], "area of the random resized crop, share of the frame")
     flip: bool | None = key(
-        None, "horizontal flip; null takes the list's rule: never for ssv2 or classes that mirror each other"
+        None, "mirroring; null: half of the clips, none of ssv2 or where left and right name classes"
     )
     checkpoint_epochs: float = key(1.0, "a checkpoint every so many epochs", bounds="(0, inf)")
     checkpoint_minutes: float = key(30.0, "and at least every so many minutes", bounds="(0, inf)")

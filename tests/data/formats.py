@@ -58,7 +58,7 @@ def _variable_rate(folder: Path, name: str) -> Path:
     chosen = "+".join(f"eq(n\\,{i * (i + 1) // 2})" for i in range(12))
     ffmpeg(
         "-f", "lavfi", "-i", SOURCE.format(size="64x48", rate="60"), "-vf", f"select={chosen}",
-        "-vsync", "vfr", "-frames:v", "12", *X264, str(path),
+        "-fps_mode", "vfr", "-frames:v", "12", *X264, str(path),
     )  # fmt: skip
     return path
 

@@ -38,7 +38,7 @@ def make_video(path: Path, *encoding: str, size: str = "64x48", rate: str = "30"
 def reference_frames(path: Path) -> np.ndarray:
     """All frames as the command line decodes them, (N, H, W, 3) uint8."""
     probe = subprocess.run(
-        ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-map", "0:v:0", "-vsync", "passthrough",
+        ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-map", "0:v:0", "-fps_mode", "passthrough",
          "-pix_fmt", "rgb24", "-f", "image2pipe", "-c:v", "ppm", "-"],
         check=True, capture_output=True,
     )  # fmt: skip
@@ -76,6 +76,7 @@ def run_script(script: str, *arguments: str | Path) -> Ran:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module  # dataclasses look their module up
         spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(path.parent))

@@ -78,7 +78,7 @@ def cpu_shortage(num_workers: int, *, usable: int) -> str:
         return ""
     return (
         f"note: this rank may use {usable} CPUs for data.num_workers={num_workers} loader processes and itself: "
-        "loading will be slow; give a task more CPUs (slurm.cpus_per_task, srun --cpus-per-task) or lower data.num_workers"
+        "loading will be slow; give a task more (slurm.cpus_per_task, srun --cpus-per-task) or lower data.num_workers"
     )
 
 

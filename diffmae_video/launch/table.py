@@ -97,9 +97,8 @@ def read_rows(runs: Sequence[Path]) -> list[Row]:
     differs |= {run: jobs[-1].differs for run, jobs in latest.items() if jobs}
     open_jobs = [entry for run, jobs in latest.items() for entry in jobs if not done[run]]
     states = queue([entry.job for entry in open_jobs if entry.cluster == "slurm"])
-    states |= {
-        entry.job: "RUNNING" for entry in open_jobs if entry.cluster == "local" and _process_lives(int(entry.job))
-    }
+    local = [entry.job for entry in open_jobs if entry.cluster == "local"]
+    states |= {job: "RUNNING" for job in local if _process_lives(int(job))}
     return [
         _read_row(run, jobs, states, recipe=recipes[run], differs=differs[run], done=done[run])
         for run, jobs in latest.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -93,3 +94,16 @@ def test_dry_run_prints_and_writes_nothing(
     assert main(["--cfg", VITB, "--dry-run", "data.crop_size=64", "mask.ratio=0.75"]) == 0
     assert "in pre-training 32 visible, 96 masked" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_too_few_cpus_for_the_loader_are_told_at_the_start(
+    tiny_recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set())
+    assert main(["--cfg", str(tiny_recipe), "stages=pretrain", "pretrain.epochs=2"]) == 0
+    assert capsys.readouterr().out.count("note: this rank may use 0 CPUs for data.num_workers=0") == 1
+
+
+def test_options_and_overrides_in_any_order(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["seed=1", "--cfg", VITB, "mask.ratio=0.5", "--profile", "0", "seed=x"]) == 2
+    assert "override seed=x" in one_error_line(capsys)

@@ -31,6 +31,8 @@ def extract(asked: argparse.Namespace) -> list[str]:
     """Write the file; returns a line for each video that couldn't be read."""
     recipe, encoder = run_recipe(asked.run), load_encoder(asked.run, stage=asked.stage)
     videos = read_videos(asked.list, root=asked.root, dataset=asked.dataset)
+    for note in videos.notes:
+        print(note)
     views = build_views(recipe, videos, views=asked.views, crops=1)
     loader = test_loader(views, batch_size=asked.batch_size, rank=0, world_size=1, num_workers=recipe.data.num_workers)
     rows, kept, unread = [], [], []

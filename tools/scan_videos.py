@@ -19,7 +19,7 @@ from tqdm import tqdm
 from diffmae_video.command_line import Parser, real_number, run_command, whole_number
 from diffmae_video.data import read_videos
 from diffmae_video.data.manifest import Health, Manifest, ManifestWriter, read_manifest
-from diffmae_video.data.scan import examine_all, plan, summarise
+from diffmae_video.data.scan import examine_all, plan, summarise, unlike_list
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -50,7 +50,11 @@ def run(options: argparse.Namespace) -> int:
     print(summarise(list(rows.values())))
     if all(row.reason == "no such file" for row in rows.values()):
         print(f"none is there, such as {videos.path(0)}: check --root")
-    return int(any(row.status != "ok" for row in rows.values()))
+    faults, more = unlike_list(videos, rows)
+    for kind, lines in (("not as the list says", faults), ("more images than listed, all are used", more)):
+        if lines:
+            print(f"{len(lines)} {kind}: {'; '.join(lines[:5])}" + (" ..." if len(lines) > 5 else ""))
+    return int(bool(faults) or any(row.status != "ok" for row in rows.values()))
 
 
 def _examine(

@@ -298,6 +298,7 @@ class _Opener:
                 segment=self._videos.segment(video),
                 timeout_seconds=self._timeout,
             ) as reader:
+                self._check_length(video, path, len(reader.times))
                 return use(reader)
 
         if self._backend in SELF_TIMED:
@@ -305,6 +306,12 @@ class _Opener:
             # own time where trainer and workers share the cores.
             return work()
         return self._watchdog.run(work, path=path, timeout_seconds=self._timeout)
+
+    def _check_length(self, video: int, path: str, num_images: int) -> None:
+        """A folder that lost images since it was listed is damaged; one with more is used as it is."""
+        listed = -1 if self._videos.num_frames is None else int(self._videos.num_frames[video])
+        if num_images < listed:
+            raise DecodeError(path, f"{num_images} of {listed} listed images")
 
 
 def _check_choices(sampling: str, short_video: str, backend: str) -> None:

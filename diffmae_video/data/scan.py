@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -66,6 +66,28 @@ def examine_all(left: dict[str, str], *, depth: str, num_workers: int, timeout_s
     for begin in range(0, len(names), _AT_ONCE):
         chunk = {name: left[name] for name in names[begin : begin + _AT_ONCE]}
         yield from _examine_chunk(chunk, depth=depth, num_workers=num_workers, timeout_seconds=timeout_seconds)
+
+
+def unlike_list(videos: VideoList, rows: Mapping[str, Health]) -> tuple[list[str], list[str]]:
+    """What the list says of fit files and isn't so.
+
+    Returns:
+        faults: segments that begin after the video's end, folders with fewer images than the list has them; and
+        folders with more images, all of which are used.
+    """
+    faults, more = [], []
+    for i in range(len(videos)):
+        row, segment = rows[videos.name(i)], videos.segment(i)
+        listed = -1 if videos.num_frames is None else int(videos.num_frames[i])
+        if row.status != "ok":
+            continue
+        if segment is not None and 0 < row.duration_seconds <= segment[0]:
+            faults.append(f"{row.path}: ends at {row.duration_seconds:g} s, its segment starts at {segment[0]:g} s")
+        if 0 <= row.frames < listed:
+            faults.append(f"{row.path}: {row.frames} of {listed} listed images")
+        elif 0 <= listed < row.frames:
+            more.append(f"{row.path}: {row.frames} images, {listed} listed")
+    return faults, more
 
 
 def summarise(rows: Sequence[Health]) -> str:

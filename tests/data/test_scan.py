@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffmae_video.data import VideoList, open_video, read_videos, scan
+from diffmae_video.data import TestViews, VideoList, open_video, read_videos, scan
 from diffmae_video.data.decode import DecodeError
 from diffmae_video.data.manifest import Health, Manifest, read_manifest
 from tests.data.helpers import Ran, make_video, run_script
@@ -260,3 +260,34 @@ def test_examining_a_folder_of_images(tmp_path: Path) -> None:
     videos = VideoList.of(["42"], [0], root=str(tmp_path))
     with open_video(videos.path(0)) as reader, open_video(str(folder / "img_00003.jpg")) as third:
         np.testing.assert_array_equal(next(iter(reader.frames([2]))), next(iter(third.frames([0]))))
+
+
+def test_the_list_is_held_to_the_files(tmp_path: Path, video: VideoMaker) -> None:
+    """Folders with fewer images than listed, and segments after the end, are faults of the list."""
+    for name in ("fewer", "as_listed", "more"):
+        (tmp_path / name).mkdir()
+        make_video(tmp_path / name / "img_%05d.jpg", "-c:v", "mjpeg", "-pix_fmt", "yuvj420p", frames=5)
+    (tmp_path / "l.txt").write_text("fewer 6 0\nas_listed 5 1\nmore 4 0\n")
+    arguments = ("--root", tmp_path, "--manifest", tmp_path / "m.csv", "--workers", "1")
+    ran = run_script("tools/scan_videos.py", "--list", tmp_path / "l.txt", *arguments)
+    assert ran.returncode == 1
+    assert "1 not as the list says: fewer: 5 of 6 listed images\n" in ran.stdout
+    assert "1 more images than listed, all are used: more: 5 images, 4 listed\n" in ran.stdout
+    shutil.copy(video("v.mp4"), tmp_path / "v.mp4")
+    for start, code in (("1.3", 0), ("1.34", 1)):
+        (tmp_path / "l.csv").write_text(f"path,label,start_seconds,end_seconds\nv.mp4,0,{start},9\n")
+        ran = run_script("tools/scan_videos.py", "--list", tmp_path / "l.csv", *arguments)
+        assert ran.returncode == code
+        assert ("1 not as the list says: v.mp4: ends at 1.333 s, its segment starts at 1.34 s" in ran.stdout) == bool(
+            code
+        )
+
+
+def test_training_and_tests_hold_folders_to_the_listed_number_of_images(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    make_video(tmp_path / "v/img_%05d.jpg", "-c:v", "mjpeg", "-pix_fmt", "yuvj420p", frames=5)
+    for listed, error in ((4, ""), (5, ""), (6, "5 of 6 listed images")):
+        (tmp_path / "l.txt").write_text(f"v {listed} 0\n")
+        videos = read_videos(tmp_path / "l.txt", root=tmp_path)
+        views = TestViews(videos, num_frames=2, stride_frames=1, fps=0, crop_size=32)
+        assert views[0]["error"] == error

@@ -41,8 +41,11 @@ def test_unreadable_videos_are_left_out_and_named(
 ) -> None:
     (tmp_path / "classes.txt").write_text((tiny_videos / "classes.txt").read_text())
     (tmp_path / "some.csv").write_text("path,label\nval-0.mp4,0\ngone.mp4,1\nval-2.mp4,2\n")
-    assert run_tool(pretrained, tiny_videos, tmp_path / "some.csv", tmp_path / "f.npz", "--views", "2") == 0
-    assert "gone.mp4: no such file" in capsys.readouterr().err
+    part = ("--dataset", "ucf101")
+    assert run_tool(pretrained, tiny_videos, tmp_path / "some.csv", tmp_path / "f.npz", "--views", "2", *part) == 0
+    printed = capsys.readouterr()
+    assert "gone.mp4: no such file" in printed.err
+    assert f"{tmp_path / 'classes.txt'}: 3 of ucf101's 101 classes\n" in printed.out
     with np.load(tmp_path / "f.npz") as saved:
         assert saved["labels"].tolist() == [0, 2]
 

@@ -4,8 +4,8 @@ A YAML file names what differs from the defaults, ``key=value`` overrides what d
 
     recipe = load_recipe("configs/k400_vitl.yaml", ["pretrain.lr=1e-3", "stages=[finetune,test]"])
 
-Only ``engine/build.py``, ``engine/runner.py``, ``launch`` and ``tools`` read a recipe; data, model and
-diffusion take plain keyword arguments.
+Data, model and diffusion take plain keyword arguments and don't know recipes; ``engine/build.py`` turns the one into
+the other. Reading a recipe needs no torch.
 """
 
 from diffmae_video.recipe.load import dump_recipe, load_recipe, plain_recipe, value_text

@@ -168,10 +168,9 @@ def one_raises() -> None:
     barrier(world)  # the rank that is left waits here
 
 
-def one_is_refused() -> int:
+def one_is_refused(error: Exception) -> int:
     world = start_world("cpu")
     if world.rank == 0:
-        error = UserError("this folder belongs to another run")
         abandon_world(world, error)
         return 2
     barrier(world)
@@ -202,9 +201,20 @@ def test_a_rank_that_raises_takes_the_job_down(run_ranks: Callable[..., list[int
     assert "ArithmeticError: the loss fell off a cliff" in left, "the survivor doesn't name the cause"
 
 
-def test_a_rank_that_is_refused_takes_the_job_down(run_ranks: Callable[..., list[int | None]], tmp_path: Path) -> None:
-    assert run_ranks(one_is_refused, 2, tmp_path) == [2, 2]
-    assert "UserError: this folder belongs to another run" in (tmp_path / "rank-1.log").read_text()
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (UserError("this folder belongs to another run"), 2, "UserError: this folder belongs to another run"),
+        (PermissionError(13, "Permission denied", "/root/x"), 2, "Permission denied: '/root/x'"),
+        (ValueError("ours"), 1, "ValueError: ours"),
+    ],
+)
+def test_a_rank_that_is_refused_takes_the_job_down(
+    error: Exception, code: int, words: str, run_ranks: Callable[..., list[int | None]], tmp_path: Path
+) -> None:
+    """The other rank ends with the code that the first one's command line has: 2 for a user's mistake."""
+    assert run_ranks(one_is_refused, 2, tmp_path, error)[1] == code
+    assert words in (tmp_path / "rank-1.log").read_text()
 
 
 @pytest.mark.parametrize(

@@ -135,3 +135,10 @@ def test_a_wrong_value_in_the_file_names_the_file(tmp_path: Path) -> None:
     path.write_text("mask: {ratio: 2.0}\n")
     with pytest.raises(RecipeError, match=r"r\.yaml:1: mask\.ratio=2\.0: must lie in \(0, 1\)"):
         load_recipe(path, ["seed=3"])
+
+
+def test_a_rule_broken_by_an_override_names_the_override(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("mask: {ratio: 0.5}\n")
+    with pytest.raises(RecipeError, match=r"^override mask\.ratio=2: mask\.ratio=2\.0: must lie in"):
+        load_recipe(path, ["mask.ratio=0.6", "mask.ratio=2", "seed=3"])

@@ -13,25 +13,19 @@ import hashlib
 import logging
 import os
 import pickle
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
-from diffmae_video.engine.files import reason_of, sha256, steps_in, sync_folder
-from diffmae_video.errors import UserError
+from diffmae_video.engine.files import reason_of, sha256, sync_folder
+from diffmae_video.engine.step_folder import CheckpointError, StepFolder
 
 LOG = logging.getLogger(__name__)
 
 _MARK = b"\nDIFFMAE-SHA256:"
 _TRAILER_BYTES = len(_MARK) + 64
-_NAME = re.compile(r"step-(\d{8,})\.pt")
-
-
-class CheckpointError(UserError):
-    """A checkpoint that can't be written, or that must not be loaded; one line."""
 
 
 def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
@@ -108,37 +102,20 @@ def verify_checkpoint(path: str | Path) -> None:
         raise CheckpointError(f"{path} is damaged: its checksum doesn't match its bytes; use an older checkpoint")
 
 
-class CheckpointFolder:
+class CheckpointFolder(StepFolder):
     """The checkpoints of one stage: ``step-00000120.pt``, and ``best.pt`` beside them.
 
     Only one process may write (rank 0); every rank may read.
 
-    Args:
-        folder: made at the first save.
-        keep_last: how many step files to keep; ``best.pt`` never counts and is never pruned.
-
-    Raises:
-        UserError: ``keep_last`` is below 1.
+    ``best.pt`` never counts and is never pruned.
     """
 
-    def __init__(self, folder: str | Path, *, keep_last: int = 2) -> None:
-        if keep_last < 1:
-            raise UserError(f"keep_last ({keep_last}) must be at least 1, or nothing could be resumed; use 1 or more")
-        self.folder = Path(folder)
-        self.keep_last = keep_last
+    suffix = ".pt"
 
     @property
     def best_path(self) -> Path:
         """Where the best state is kept; the file may not exist yet."""
         return self.folder / "best.pt"
-
-    def steps(self) -> list[int]:
-        """The steps that have a file, oldest first; nothing is verified."""
-        return steps_in(self.folder, _NAME)
-
-    def path_of(self, step: int) -> Path:
-        """The file of ``step``; it may not exist."""
-        return self.folder / f"step-{step:08d}.pt"
 
     def save(self, step: int, state: Mapping[str, Any]) -> Path:
         """Write ``state`` as the checkpoint of ``step``, then delete what is older than the last few.
@@ -175,15 +152,12 @@ class CheckpointFolder:
             except CheckpointError as error:
                 LOG.warning("passed over: %s", error)
         if steps:
-            raise CheckpointError(
-                f"none of the {len(steps)} checkpoints in {self.folder} can be read; restore one from "
-                "a copy, or remove the folder to start this stage over"
-            )
+            raise self.none_readable(len(steps))
         return None
 
     def _prune(self, written: Path) -> None:
         """Delete old step files, but none before the one just written has been read back whole."""
-        surplus = [step for step in self.steps()[: -self.keep_last] if self.path_of(step) != written]
+        surplus = [path for path in self.surplus() if path != written]
         if not surplus:
             return
         try:
@@ -191,8 +165,8 @@ class CheckpointFolder:
         except CheckpointError as error:
             LOG.warning("older checkpoints are kept: %s", error)
             return
-        for step in surplus:
-            self.path_of(step).unlink(missing_ok=True)
+        for path in surplus:
+            path.unlink(missing_ok=True)
 
     def _remove_leftovers(self) -> None:
         """Delete temporary files of a run that was killed while it wrote."""

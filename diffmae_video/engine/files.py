@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,14 +33,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def steps_in(folder: Path, name: re.Pattern[str]) -> list[int]:
-    """The steps in the names of ``folder``'s entries that match ``name``, ascending; none without a folder."""
-    if not folder.is_dir():
-        return []
-    matches = (name.fullmatch(entry.name) for entry in folder.iterdir())
-    return sorted(int(match[1]) for match in matches if match)
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -17,7 +17,6 @@ import json
 import logging
 import os
 import pickle
-import re
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -31,18 +30,16 @@ from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from torch.distributed.checkpoint.planner import ReadItem
 
-from diffmae_video.engine.checkpoint import CheckpointError
 from diffmae_video.engine.distributed import World, any_rank, barrier, gather_objects
-from diffmae_video.engine.files import reason_of, sha256_of, steps_in, sync_folder
-from diffmae_video.errors import UserError
+from diffmae_video.engine.files import reason_of, sha256_of, sync_folder
+from diffmae_video.engine.step_folder import CheckpointError, StepFolder
 
 LOG = logging.getLogger(__name__)
 
-_NAME = re.compile(r"step-(\d{8,})")
 _TENSOR = "__tensor__"  # in the manifest: {"__tensor__": "model/blocks.0.weight"}
 
 
-class ShardedFolder:
+class ShardedFolder(StepFolder):
     """The sharded checkpoints of one stage; every rank calls every method.
 
     Args:
@@ -55,19 +52,8 @@ class ShardedFolder:
     """
 
     def __init__(self, folder: str | Path, *, world: World, keep_last: int = 2) -> None:
-        if keep_last < 1:
-            raise UserError(f"keep_last ({keep_last}) must be at least 1, or no run could be resumed; use 2")
-        self.folder = Path(folder)
+        super().__init__(folder, keep_last=keep_last)
         self.world = world
-        self.keep_last = keep_last
-
-    def steps(self) -> list[int]:
-        """The steps that have a folder, oldest first; nothing is verified."""
-        return steps_in(self.folder, _NAME)
-
-    def path_of(self, step: int) -> Path:
-        """The folder of ``step``; it may not exist."""
-        return self.folder / f"step-{step:08d}"
 
     def save(self, step: int, state: Mapping[str, Any]) -> Path:
         """Write ``state``: tensors, shared out over the ranks or the same on each, and JSON-able data.
@@ -118,10 +104,7 @@ class ShardedFolder:
             if self.world.is_main:
                 LOG.warning("passed over: %s is damaged: %s", path, damage[0])
         if steps:
-            raise CheckpointError(
-                f"none of the {len(steps)} checkpoints in {self.folder} can be read; restore one from a copy, "
-                "or remove the folder to start this stage over"
-            )
+            raise self.none_readable(len(steps))
         return None
 
     def _write(self, temporary: Path, tensors: dict[str, torch.Tensor], plain: Any) -> str:
@@ -178,8 +161,8 @@ class ShardedFolder:
         return _put_tensors(plain, tensors)
 
     def _prune(self) -> None:
-        for step in self.steps()[: -self.keep_last]:
-            shutil.rmtree(self.path_of(step))
+        for path in self.surplus():
+            shutil.rmtree(path)
 
 
 class _SafeReader(dcp.FileSystemReader):

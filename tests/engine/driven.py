@@ -146,14 +146,14 @@ def assert_close(run: Path, other: Path, stage: str, *, atol: float) -> None:
     mine, theirs = tensors_of(run, stage), tensors_of(other, stage)
     assert mine.keys() == theirs.keys()
     for name in mine:
-        value, twin = (_decided_part(name, tensors[name]) for tensors in (mine, theirs))
+        value, twin = (decided_part(name, tensors[name]) for tensors in (mine, theirs))
         torch.testing.assert_close(value, twin, rtol=0, atol=atol, msg=lambda text, n=name: f"{n}: {text}")
     for line, twin in zip(metrics_of(run, stage), metrics_of(other, stage), strict=True):
         assert (line["step"], line["samples_seen"], line["lr"]) == (twin["step"], twin["samples_seen"], twin["lr"])
         torch.testing.assert_close(line["loss"], twin["loss"], rtol=1e-4, atol=1e-5)
 
 
-def _decided_part(name: str, tensor: torch.Tensor) -> torch.Tensor:
+def decided_part(name: str, tensor: torch.Tensor) -> torch.Tensor:
     """A tensor without the biases of attention's keys.
 
     A bias on all keys shifts a query's logits alike, and softmax doesn't see it: the gradient is zero but

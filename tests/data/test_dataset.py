@@ -69,6 +69,18 @@ def test_samples_differ_between_clips_epochs_and_seeds(videos: VideoList) -> Non
     assert any(not torch.equal(first[p]["clips"], other_seed[p]["clips"]) for p in range(3))
 
 
+def test_one_video_is_drawn_anew_for_each_seed_epoch_place_and_clip(videos: VideoList) -> None:
+    """The list has it twice, so that place and epoch differ while the video does not."""
+    twice = VideoList.of([videos.name(0)] * 2, [0, 0], root=videos.root)
+    drawn = [
+        clip.numpy().tobytes()
+        for seed in (0, 1)
+        for position in range(4)
+        for clip in train(twice, seed=seed, clips_per_video=2)[position]["clips"]
+    ]
+    assert len(set(drawn)) == 16
+
+
 def test_each_epoch_is_a_permutation(videos: VideoList) -> None:
     dataset = train(videos)
     epochs = [[dataset[e * 5 + i]["index"] for i in range(5)] for e in range(4)]

@@ -307,14 +307,14 @@ MUTANTS = [
         "diffmae_video/data/dataset.py",
         'generator(self.seed, "clip", epoch, place, c)',
         'generator(self.seed, "clip", place, c)',
-        "tests/data/test_dataset.py::test_samples_differ_between_clips_epochs_and_seeds",
+        "tests/data/test_dataset.py::test_one_video_is_drawn_anew_for_each_seed_epoch_place_and_clip",
     ),
     Mutant(
         "crops are the same for every seed",
         "diffmae_video/data/dataset.py",
         'generator(self.seed, "clip", epoch, place, c)',
         'generator("clip", epoch, place, c)',
-        "tests/data/test_dataset.py::test_samples_differ_between_clips_epochs_and_seeds",
+        "tests/data/test_dataset.py::test_one_video_is_drawn_anew_for_each_seed_epoch_place_and_clip",
     ),
     Mutant(
         "best.pt is replaced by every validation",

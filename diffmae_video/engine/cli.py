@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from diffmae_video.command_line import Parser, run_command, whole_number
 from diffmae_video.engine.errors import TrainingStopped
+from diffmae_video.engine.place import read_world_size
 from diffmae_video.errors import UserError
 from diffmae_video.recipe import Recipe, load_recipe, value_text
 from diffmae_video.recipe.rules import walk
@@ -37,7 +38,7 @@ def _run(parsed: argparse.Namespace) -> int:
     if parsed.dry_run:
         from diffmae_video.engine.describe import describe
 
-        print(describe(recipe, world_size=int(os.environ["WORLD_SIZE"]) if "WORLD_SIZE" in os.environ else 1))
+        print(describe(recipe, world_size=read_world_size(os.environ)))
         return 0
     from diffmae_video.engine.runner import run
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
 from diffmae_video.errors import UserError
 
@@ -30,7 +30,7 @@ def read_place(environment: MutableMapping[str, str]) -> tuple[int, int, int]:
             return 0, 1, 0
         environment.update(_from_slurm(environment))
     names = ["RANK", "LOCAL_RANK"]
-    size = _integer(environment, "WORLD_SIZE")
+    size = read_world_size(environment)
     if size > 1:
         names += ["MASTER_ADDR", "MASTER_PORT"]
     missing = [name for name in names if name not in environment]
@@ -43,6 +43,18 @@ def read_place(environment: MutableMapping[str, str]) -> tuple[int, int, int]:
     if not 0 <= rank < size:
         raise WorldError(f"RANK ({rank}) must be in 0..{size - 1}, as WORLD_SIZE is {size}; check the launcher")
     return rank, size, _integer(environment, "LOCAL_RANK")
+
+
+def read_world_size(environment: Mapping[str, str]) -> int:
+    """Number of ranks that the environment names; 1 where it says nothing.
+
+    Raises:
+        WorldError: WORLD_SIZE is no number of ranks.
+    """
+    size = _integer(environment, "WORLD_SIZE") if "WORLD_SIZE" in environment else 1
+    if size < 1:
+        raise WorldError(f"WORLD_SIZE ({size}) must be 1 or more; check the launcher")
+    return size
 
 
 def _from_slurm(environment: MutableMapping[str, str]) -> dict[str, str]:
@@ -90,7 +102,7 @@ def first_host(nodes: str) -> str:
     return "".join(part for part in found.groups() if part)
 
 
-def _integer(environment: MutableMapping[str, str], name: str) -> int:
+def _integer(environment: Mapping[str, str], name: str) -> int:
     try:
         return int(environment[name])
     except ValueError:

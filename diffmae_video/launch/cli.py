@@ -49,8 +49,7 @@ def _submit(asked: argparse.Namespace) -> int:
     points = _points(asked)
     phases = plan_phases(points, split_stages=asked.split_stages)
     folder = _folder_of(points)
-    if not asked.local:
-        check_folder(folder)
+    check_folder(folder)
     if asked.dry_run:
         code = record_folder(folder) / "code-HASH"
         for phase in phases:

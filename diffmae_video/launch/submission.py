@@ -82,7 +82,7 @@ def check_plan(phases: Sequence[Phase]) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse what SLURM reads as something else: names of logs have patterns (%j), which a backslash switches off.
+    """Refuse a folder whose name SLURM and submitit would read as a pattern of logs (%j), which a backslash alters.
 
     Raises:
         SlurmError: the folder's name holds % or a backslash.
@@ -90,7 +90,8 @@ def check_folder(folder: Path) -> None:
     for character in ("%", "\\"):
         if character in str(folder):
             raise SlurmError(
-                f"output_dir={folder}: SLURM reads {character} in the names of logs as a pattern; choose another folder"
+                f"output_dir={folder}: SLURM and submitit read {character} in the names of logs as a pattern; "
+                "choose another folder"
             )
 
 

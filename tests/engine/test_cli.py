@@ -107,3 +107,12 @@ def test_too_few_cpus_for_the_loader_are_told_at_the_start(
 def test_options_and_overrides_in_any_order(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["seed=1", "--cfg", VITB, "mask.ratio=0.5", "--profile", "0", "seed=x"]) == 2
     assert "override seed=x" in one_error_line(capsys)
+
+
+@pytest.mark.parametrize("size", ["two", "0", "-1"])
+def test_a_dry_run_for_no_number_of_ranks(
+    size: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    assert main(["--cfg", VITB, "--dry-run"]) == 2
+    assert "WORLD_SIZE (" in one_error_line(capsys)

@@ -80,6 +80,7 @@ def test_first_host(nodes: str, host: str) -> None:
             {"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "x", "MASTER_PORT": "1"},
             r"RANK \(2\) must be in 0\.\.1",
         ),
+        ({"WORLD_SIZE": "0", "RANK": "0", "LOCAL_RANK": "0"}, r"WORLD_SIZE \(0\) must be 1 or more"),
         ({"WORLD_SIZE": "two", "RANK": "0", "LOCAL_RANK": "0"}, r"WORLD_SIZE \('two'\) must be an integer"),
     ],
 )

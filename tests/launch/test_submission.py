@@ -168,9 +168,9 @@ def test_folders_with_odd_names_are_one_word_of_the_script(
 def test_folders_that_slurm_would_read_as_patterns(
     cfg: str, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for rest in (["--dry-run"], ["--sweep", "seed=0,1", "--dry-run"], []):
+    for rest in (["--dry-run"], ["--sweep", "seed=0,1", "--dry-run"], [], ["--local"]):
         assert submit_main(["--cfg", cfg, f"output_dir={tmp_path / name}", *rest]) == 2
-        assert "SLURM reads" in capsys.readouterr().err
+        assert "SLURM and submitit read" in capsys.readouterr().err
 
 
 def test_times_as_slurm_writes_them_reach_the_script(cfg: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -41,8 +42,10 @@ def count_parameters(model: torch.nn.Module) -> int:
 def pretrain_flops(recipe: Recipe) -> int:
     """FLOPs of one clip's forward and backward pass in pre-training; a multiply-add counts two.
 
-    Counted by torch's FlopCounterMode on the meta device: matrix products and attention, as is usual.
+    Counted by torch's FlopCounterMode on the meta device: matrix products and attention, as is usual. What
+    ``model.checkpointing`` recomputes isn't counted: it is no progress.
     """
+    recipe = _without_recomputation(recipe)
     with META:
         model = build.build_diffmae(recipe)
     draw = model.draw([generator(0)], mask_kind=recipe.mask.kind, mask_ratio=recipe.mask.ratio)
@@ -50,8 +53,8 @@ def pretrain_flops(recipe: Recipe) -> int:
 
 
 def finetune_flops(recipe: Recipe) -> int:
-    """FLOPs of one clip's forward and backward pass in fine-tuning."""
-    model = _meta_classifier(recipe)
+    """FLOPs of one clip's forward and backward pass in fine-tuning, counted as in pre-training."""
+    model = _meta_classifier(_without_recomputation(recipe))
     return _count(lambda: model(_clip(recipe)).sum().backward())
 
 
@@ -60,6 +63,10 @@ def classifier_flops(recipe: Recipe) -> int:
     model = _meta_classifier(recipe).eval()
     with torch.no_grad():
         return _count(lambda: model(_clip(recipe)))
+
+
+def _without_recomputation(recipe: Recipe) -> Recipe:
+    return replace(recipe, model=replace(recipe.model, checkpointing=False))
 
 
 def _cubes(recipe: Recipe) -> list[str]:

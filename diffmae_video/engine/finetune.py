@@ -46,7 +46,8 @@ def finetune(
             training.backward(loss, correct=(logits.argmax(1) == labels).float().mean())
         training.update(lambda sums: _describe(sums, training))
         if validate and eval_steps and training.step % eval_steps == 0:
-            training.offer_best(validate())
+            with training.untimed():
+                training.offer_best(validate())
 
 
 Mixing = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,13 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 
 from diffmae_video.engine.build import build_classifier, build_encoder
-from diffmae_video.engine.describe import classifier_flops, count_parameters, describe, pretrain_flops
+from diffmae_video.engine.describe import (
+    classifier_flops,
+    count_parameters,
+    describe,
+    finetune_flops,
+    pretrain_flops,
+)
 from diffmae_video.recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +56,12 @@ def test_pretraining_flops_follow_the_mask() -> None:
         pretrain_flops(vitl(f"mask.ratio={ratio}", "data.crop_size=64", "data.num_frames=4")) for ratio in (0.5, 0.75)
     ]
     assert small[1] < small[0]
+
+
+@pytest.mark.parametrize("count", [pretrain_flops, finetune_flops])
+def test_recomputed_activations_are_no_work(count: Callable[[Recipe], int]) -> None:
+    small = ("data.crop_size=64", "data.num_frames=4")
+    assert count(vitl(*small, "model.checkpointing=true")) == count(vitl(*small, "model.checkpointing=false"))
 
 
 def test_the_text_has_the_numbers_of_the_recipe() -> None:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from diffmae_video.engine import cli, finetune, stages, training
+from diffmae_video.engine.broken import BrokenVideos
+from diffmae_video.engine.keeper import Keeper
+from diffmae_video.engine.log import read_metrics
 from diffmae_video.engine.speed import Speed, measure_peak_flops, trace_steps
+from diffmae_video.engine.state import TrainState
+from tests.engine.driven import arguments
 
 CPU = torch.device("cpu")
 
@@ -42,3 +51,42 @@ def test_no_steps_no_trace(tmp_path: Path) -> None:
     with trace_steps(tmp_path / "profile", steps=0, device=CPU) as trace:
         trace.step()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_steps_time_is_all_of_it_but_checkpoints_and_validation(
+    tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock that only the parts of a step move: data 5 s, forward 100, optimiser 20, between 3, save 1000."""
+    now = [0.0]
+
+    def takes(seconds: float, owner: Any, name: str) -> None:
+        function = getattr(owner, name)
+
+        def slow(*rest: Any, **named: Any) -> Any:
+            now[0] += seconds
+            return function(*rest, **named)
+
+        monkeypatch.setattr(owner, name, slow)
+
+    def slow_data(batches: Iterable[Any], device: torch.device) -> Iterator[Any]:
+        for batch in batches:
+            now[0] += 5
+            yield batch
+
+    monkeypatch.setattr(training, "device_prefetch", slow_data)
+    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: now[0], monotonic=lambda: 0.0))
+    monkeypatch.setattr(stages, "measure_peak_flops", lambda *_: 1e9)
+    takes(100, finetune, "normalize")
+    takes(20, TrainState, "apply")
+    takes(3, BrokenVideos, "check")
+    takes(1000, Keeper, "save")
+    takes(50_000, stages, "evaluate")  # twice: after 3 and 6 steps, with the epochs
+    few = ("stages=[finetune]", "finetune.init=none", "finetune.epochs=2", "finetune.checkpoint_epochs=1")
+    assert cli.main(arguments(tiny_recipe, *few)) == 0
+    lines = read_metrics(tiny_recipe.parent / "run" / "finetune" / "metrics.jsonl")
+    assert [line["step_seconds"] for line in lines] == [125.0, *[128.0] * 5]
+    assert [line["data_seconds"] for line in lines] == [5.0] * 6
+    assert [line["save_seconds"] for line in lines] == [0.0, 0.0, 0.0, 1000.0, 0.0, 0.0]
+    assert [line["videos_per_second"] for line in lines] == [4 / line["step_seconds"] for line in lines]
+    flops = lines[0]["mfu"] * 125
+    assert [line["mfu"] for line in lines] == pytest.approx([flops / line["step_seconds"] for line in lines])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from diffmae_video.diffusion import DiffMAE, Schedule
 from diffmae_video.model import (
     CrossDecoder,
-    CrossSelfDecoder,
+    Decoder,
     JointDecoder,
     SpacetimeViT,
     draw_masks,
@@ -20,7 +21,11 @@ from diffmae_video.model import (
 from diffmae_video.seeding import generator
 from diffmae_video.sizes import DECODER_SIZES, SIZES
 
-DECODERS = {"joint": JointDecoder, "cross_self": CrossSelfDecoder, "cross": CrossDecoder}
+DECODERS: dict[str, Callable[..., Decoder]] = {
+    "joint": JointDecoder,
+    "cross_self": partial(CrossDecoder, self_attention=True),
+    "cross": CrossDecoder,
+}
 REFERENCE = "videomae"
 NAMES = (*DECODERS, REFERENCE)
 

@@ -20,7 +20,6 @@ from diffmae_video.engine.state import TrainState
 from diffmae_video.errors import UserError
 from diffmae_video.model import (
     CrossDecoder,
-    CrossSelfDecoder,
     Decoder,
     JointDecoder,
     SpacetimeViT,
@@ -141,8 +140,7 @@ def build_decoder(recipe: Recipe, encoder: SpacetimeViT) -> Decoder:
     decoder, shape = recipe.model.decoder, decoder_shape(recipe)
     if decoder.kind == "joint":
         return JointDecoder(encoder, **shape)
-    kinds = {"cross_self": CrossSelfDecoder, "cross": CrossDecoder}
-    return kinds[decoder.kind](encoder, taps=decoder.taps, **shape)
+    return CrossDecoder(encoder, self_attention=decoder.kind == "cross_self", taps=decoder.taps, **shape)
 
 
 def build_diffmae(recipe: Recipe) -> DiffMAE:

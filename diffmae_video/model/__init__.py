@@ -3,7 +3,6 @@
 from diffmae_video.model.classifier import VideoClassifier
 from diffmae_video.model.decoder import (
     CrossDecoder,
-    CrossSelfDecoder,
     Decoder,
     JointDecoder,
     tap_blocks,
@@ -15,7 +14,6 @@ from diffmae_video.model.patches import patchify, unpatchify
 __all__ = [
     "MASK_KINDS",
     "CrossDecoder",
-    "CrossSelfDecoder",
     "Decoder",
     "JointDecoder",
     "Mask",

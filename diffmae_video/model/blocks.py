@@ -66,36 +66,24 @@ class Block(nn.Module):
 
 
 class CrossBlock(nn.Module):
-    """Cross-attention to a normalised context, then MLP."""
+    """Cross-attention to a normalised context, self-attention where ``self_attention`` is set, then MLP."""
 
-    def __init__(self, width: int, *, context_width: int, num_heads: int, mlp_ratio: float) -> None:
+    def __init__(
+        self, width: int, *, context_width: int, num_heads: int, mlp_ratio: float, self_attention: bool = False
+    ) -> None:
         super().__init__()
         self.context_norm = nn.LayerNorm(context_width, eps=NORM_EPS)
         self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
         self.cross = CrossAttention(width, context_width=context_width, num_heads=num_heads)
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.attn = SelfAttention(width, num_heads=num_heads) if self_attention else None
+        self.norm3 = nn.LayerNorm(width, eps=NORM_EPS) if self_attention else None
         self.mlp = Mlp(width, round(width * mlp_ratio))
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         x = x + self.cross(self.norm1(x), self.context_norm(context))
-        return x + self.mlp(self.norm2(x))
-
-
-class CrossSelfBlock(nn.Module):
-    """Cross-attention to a normalised context, then self-attention, then MLP."""
-
-    def __init__(self, width: int, *, context_width: int, num_heads: int, mlp_ratio: float) -> None:
-        super().__init__()
-        self.context_norm = nn.LayerNorm(context_width, eps=NORM_EPS)
-        self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
-        self.cross = CrossAttention(width, context_width=context_width, num_heads=num_heads)
-        self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
-        self.attn = SelfAttention(width, num_heads=num_heads)
-        self.norm3 = nn.LayerNorm(width, eps=NORM_EPS)
-        self.mlp = Mlp(width, round(width * mlp_ratio))
-
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        x = x + self.cross(self.norm1(x), self.context_norm(context))
+        if self.attn is None or self.norm3 is None:
+            return x + self.mlp(self.norm2(x))
         x = x + self.attn(self.norm2(x))
         return x + self.mlp(self.norm3(x))
 

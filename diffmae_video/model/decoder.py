@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffmae_video.errors import UserError
-from diffmae_video.model.blocks import NORM_EPS, Block, CrossBlock, CrossSelfBlock, init_weights
+from diffmae_video.model.blocks import NORM_EPS, Block, CrossBlock, init_weights
 from diffmae_video.model.encoder import SpacetimeViT
 from diffmae_video.model.positions import PositionTable
 
@@ -74,59 +74,18 @@ class JointDecoder(nn.Module):
         return self.head(self.norm(x[:, seen.shape[1] :]))
 
 
-class CrossSelfDecoder(nn.Module):
-    """Each block: hidden tokens read one of the encoder's blocks, then each other, then an MLP.
-
-    Args:
-        encoder: gives the cube grid, the widths and the depth; it is not kept.
-        width: channels E of a decoder token.
-        depth: blocks.
-        num_heads: attention heads.
-        taps: "reversed" or "last", see ``tap_blocks``.
-        mlp_ratio: hidden width of the MLP over E.
-    """
-
-    def __init__(
-        self,
-        encoder: SpacetimeViT,
-        *,
-        width: int,
-        depth: int,
-        num_heads: int,
-        taps: str = "reversed",
-        mlp_ratio: float = 4.0,
-    ) -> None:
-        super().__init__()
-        self.width = width
-        self.taps = tap_blocks(taps, encoder_depth=encoder.depth, decoder_depth=depth)
-        self.positions = PositionTable(encoder.grid, width, base=encoder.position_base)
-        self.blocks = nn.ModuleList(
-            CrossSelfBlock(width, context_width=encoder.width, num_heads=num_heads, mlp_ratio=mlp_ratio)
-            for _ in range(depth)
-        )
-        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.head = nn.Linear(width, encoder.cube_dim)
-        self.apply(init_weights)
-
-    def forward(self, latents: list[Tensor], tokens: Tensor, *, visible: Tensor, predicted: Tensor) -> Tensor:
-        """Predict the cubes ``predicted`` (B, K) from the latents, one for each block: (B, K, P)."""
-        x = tokens + self.positions(predicted)  # (B, K, E)
-        for block, latent in zip(self.blocks, latents, strict=True):
-            x = block(x, latent)
-        return self.head(self.norm(x))
-
-
 class CrossDecoder(nn.Module):
-    """Each block: hidden tokens read one of the encoder's blocks, then an MLP. They never see each other.
+    """Each block: hidden tokens read one of the encoder's blocks, then (``self_attention``) each other, then an MLP.
 
-    So each cube is predicted independently, memory grows with K * V and not with K**2, and training on a random
-    part of the hidden cubes is unbiased.
+    Without self-attention (the paper's cross decoder) each cube is predicted independently, memory grows with K * V and
+    not with K**2, and training on a random part of the hidden cubes is unbiased. With it, it is the cross-self decoder.
 
     Args:
         encoder: gives the cube grid, the widths and the depth; it is not kept.
         width: channels E of a decoder token.
         depth: blocks.
         num_heads: attention heads.
+        self_attention: whether the hidden tokens see each other.
         taps: "reversed" or "last", see ``tap_blocks``.
         mlp_ratio: hidden width of the MLP over E.
         out_dim: values predicted for a cube; by default its P pixel values.
@@ -139,6 +98,7 @@ class CrossDecoder(nn.Module):
         width: int,
         depth: int,
         num_heads: int,
+        self_attention: bool = False,
         taps: str = "reversed",
         mlp_ratio: float = 4.0,
         out_dim: int | None = None,
@@ -148,7 +108,13 @@ class CrossDecoder(nn.Module):
         self.taps = tap_blocks(taps, encoder_depth=encoder.depth, decoder_depth=depth)
         self.positions = PositionTable(encoder.grid, width, base=encoder.position_base)
         self.blocks = nn.ModuleList(
-            CrossBlock(width, context_width=encoder.width, num_heads=num_heads, mlp_ratio=mlp_ratio)
+            CrossBlock(
+                width,
+                context_width=encoder.width,
+                num_heads=num_heads,
+                mlp_ratio=mlp_ratio,
+                self_attention=self_attention,
+            )
             for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
@@ -163,4 +129,4 @@ class CrossDecoder(nn.Module):
         return self.head(self.norm(x))
 
 
-Decoder = JointDecoder | CrossSelfDecoder | CrossDecoder
+Decoder = JointDecoder | CrossDecoder

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from diffmae_video.diffusion import DiffMAE, Draw, FeatureTarget, Schedule, Teacher
-from diffmae_video.model import CrossDecoder, CrossSelfDecoder, JointDecoder, Mask, SpacetimeViT
+from diffmae_video.model import CrossDecoder, JointDecoder, Mask, SpacetimeViT
 from diffmae_video.seeding import generator
 
-DECODERS = {"joint": JointDecoder, "cross_self": CrossSelfDecoder, "cross": CrossDecoder}
+DECODERS = {"joint": JointDecoder, "cross_self": partial(CrossDecoder, self_attention=True), "cross": CrossDecoder}
 
 SHAPE = {"num_frames": 4, "crop_size": (6, 8), "tubelet": 2, "patch_size": 2}
 

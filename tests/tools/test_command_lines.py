@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +20,6 @@ from diffmae_video.engine.training import Training
 from diffmae_video.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py"))
 MAINS = {"run_net": "diffmae_video.engine.cli:main", "submit": "diffmae_video.launch.cli:submit_main"}
 MAINS |= {"sweep": "diffmae_video.launch.cli:sweep_main"}
 
@@ -36,10 +36,26 @@ def ends_with(tool: str, arguments: list[str]) -> int:
         return int(ended.code or 0)
 
 
-@pytest.mark.parametrize("tool", TOOLS)
-def test_help(tool: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ends_with(tool, ["--help"]) == 0
-    assert capsys.readouterr().out.startswith("usage: ")
+SCRIPTS = [path for folder in ("tools", "datasets") for path in sorted((ROOT / folder).glob("*.py"))]
+SCRIPTS = [path for path in SCRIPTS if "__main__" in path.read_text()]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_every_script_has_help_and_refuses_in_one_line(
+    script: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for arguments, code in ((["--help"], 0), (["--nonsense"], 2)):
+        monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+        monkeypatch.syspath_prepend(script.parent)  # as Python does for a script
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(script), run_name="__main__")
+        assert ended.value.code == code
+        told = capsys.readouterr()
+        if code == 0:
+            assert told.out.startswith("usage: ")
+        else:
+            assert told.err.startswith("error: ")
+            assert told.err.count("\n") == 1
 
 
 CFG = ["--cfg", str(ROOT / "configs" / "motion_tiny.yaml")]
@@ -50,7 +66,6 @@ INPAINT = ["--run", "{run}", "--video", "{video}"]
 @pytest.mark.parametrize(
     ("tool", "arguments", "words"),
     [
-        *((tool, ["--nonsense"], "error: ") for tool in TOOLS),
         ("run_net", [], "--cfg is missing"),
         ("run_net", ["--cfg", "{tmp}/gone.yaml"], "gone.yaml: no such recipe"),
         ("run_net", ["--cfg", "{tmp}"], "can't be read (Is a directory)"),

@@ -150,13 +150,17 @@ def _block_scores(grid: tuple[int, int, int], generators: Sequence[torch.Generat
     """(B, N) distances to the nearest of NUM_BLOCKS random boxes, in units of that box's half sides.
 
     Boxes with sides of a quarter to all of each axis grow together from their centres until the wanted number of
-    cubes is inside one: a union of boxes with an exact count. A last, tiny random term splits ties.
+    cubes is inside one: a union of boxes with an exact count. They go on at the opposite border of the grid, so no
+    place is nearer to the middle than another: each cube is hidden with the probability of the ratio. A last, tiny
+    random term splits ties.
     """
     count = grid[0] * grid[1] * grid[2]
     draws = _rand(NUM_BLOCKS * 6 + count, generators)
     boxes = draws[:, : NUM_BLOCKS * 6].unflatten(1, (NUM_BLOCKS, 1, 6))
-    axes = [torch.linspace(0, 1, length, device=draws.device) for length in grid]
-    cubes = torch.cartesian_prod(*axes)  # (N, 3) in [0, 1]
+    axes = [(torch.arange(length, device=draws.device) + 0.5) / length for length in grid]
+    cubes = torch.cartesian_prod(*axes)  # (N, 3), their middles in (0, 1)
     centre, half_side = boxes[..., :3], (1 + 3 * boxes[..., 3:]) / 8
-    distance = ((cubes - centre).abs() / half_side).amax(-1).amin(1)  # nearest box, by its largest axis
+    apart = (cubes - centre).abs()
+    apart = (torch.minimum(apart, 1 - apart) - cubes[0]).clamp(min=0)  # cubes[0] is half a cube: to its nearest face
+    distance = (apart / half_side).amax(-1).amin(1)  # nearest box, by its largest axis
     return distance + 1e-4 * draws[:, NUM_BLOCKS * 6 :]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import pytest
 import torch
 
@@ -57,11 +60,47 @@ def test_a_block_mask_is_in_one_piece_more_often_than_chance():
         assert block > random + 0.2
 
 
-@pytest.mark.parametrize("kind", ["tube", "random", "frame"])
-def test_every_cube_is_hidden_equally_often(kind):
-    rate = draw_masks(kind, GRID, ratio=0.75, generators=generators(2000)).hidden().float().mean(0)
-    sigma = (0.75 * 0.25 / 2000) ** 0.5
-    assert (rate - rate.mean()).abs().max() < 4.5 * sigma
+@pytest.mark.parametrize("kind", MASK_KINDS)
+@pytest.mark.parametrize(("grid", "ratio"), [(GRID, 0.75), ((8, 14, 14), 0.9), ((4, 7, 5), 0.5), ((1, 6, 6), 0.75)])
+def test_every_cube_is_hidden_equally_often(kind, grid, ratio):
+    """As often as the ratio says, in the middle as at the borders."""
+    if kind == "frame":
+        grid, ratio = (4, *grid[1:]), 0.75
+    rate = draw_masks(kind, grid, ratio=ratio, generators=generators(2000)).hidden().double().mean(0)
+    sigma = (ratio * (1 - ratio) / 2000) ** 0.5
+    assert (rate - rate.mean()).abs().max() < 4.7 * sigma
+
+
+def slow_block_mask(grid, ratio, made):
+    """Four boxes on a ring along each axis, grown alike until enough cubes are within reach, by loops."""
+    count = grid[0] * grid[1] * grid[2]
+    draws = torch.rand(4 * 6 + count, generator=made).double().tolist()
+    reach = []
+    for number, place in enumerate(itertools.product(*map(range, grid))):
+        nearest = math.inf
+        for box in range(4):
+            centre, size = draws[6 * box : 6 * box + 3], draws[6 * box + 3 : 6 * box + 6]
+            needed = 0.0
+            for c, s, i, length in zip(centre, size, place, grid, strict=True):
+                side = (0.25 + 0.75 * s) * length  # in cubes, as all that follows
+                gap = min(
+                    abs(c * length - edge)
+                    for edge in (i - length, i, i + length, i - length + 1, i + 1, i + length + 1)
+                )
+                inside = i <= c * length <= i + 1
+                needed = max(needed, 0.0 if inside else gap / (side / 2))
+            nearest = min(nearest, needed)
+        reach.append(nearest + 1e-4 * draws[24 + number])
+    order = sorted(range(count), key=reach.__getitem__)
+    return sorted(order[: round(ratio * count)])
+
+
+@pytest.mark.parametrize("grid", [(4, 6, 5), (1, 7, 7), (8, 3, 2)])
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 0.9])
+def test_a_block_mask_is_four_boxes_that_grow(grid, ratio):
+    for seed in range(5):
+        mask = draw_mask("block", grid, ratio=ratio, generator=generator("m", seed))
+        assert mask.masked[0].tolist() == slow_block_mask(grid, ratio, generator("m", seed))
 
 
 @pytest.mark.parametrize("kind", MASK_KINDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -82,7 +83,12 @@ class SpacetimeViT(nn.Module):
             nn.init.normal_(self.class_token, std=0.02)
 
     def patchify(self, video: Tensor) -> Tensor:
-        """Cut a video (B, frames, 3, height, width) of the model's size into cubes (B, N, P)."""
+        """Cut a video (B, frames, 3, height, width) of the model's size into cubes (B, N, P).
+
+        Raises:
+            UserError: for another layout, size or type than that, naming both.
+        """
+        _check_layout(video)
         size = (video.shape[1], video.shape[3], video.shape[4])
         if size != self.clip_size:
             raise UserError(
@@ -92,9 +98,10 @@ class SpacetimeViT(nn.Module):
         return patchify(video, tubelet=self.tubelet, patch_size=self.patch_size)
 
     def forward(self, video: Tensor, mask: Mask | None = None, taps: Sequence[int] = ()) -> list[Tensor]:
-        """Tokens after the blocks named in ``taps``, of the visible cubes only; see ``encode``."""
+        """Tokens after the blocks named in ``taps``, of the visible cubes only; see ``encode`` and ``features``."""
         cubes = self.patchify(video)  # (B, N, P)
-        index = self._all_cubes(len(video)) if mask is None else mask.visible
+        _check_range(video)
+        index = self._all_cubes(video.shape[0]) if mask is None else mask.visible
         return self.encode(take(cubes, index), index, taps)
 
     def encode(self, cubes: Tensor, index: Tensor, taps: Sequence[int] = ()) -> list[Tensor]:
@@ -103,25 +110,35 @@ class SpacetimeViT(nn.Module):
         Args:
             cubes: (B, V, P), the pixels of the visible cubes.
             index: (B, V) int64, their raster indices.
-            taps: blocks whose output is wanted, in any order, also repeatedly; none means the last block.
+            taps: blocks whose output is wanted, in any order, also repeatedly; none means the last block. The
+                outputs of all others are let go as soon as the next block has read them.
 
         Returns:
             One (B, V, D) tensor a tap, with a class token in front if the model has one: (B, 1 + V, D). The last
             block's output has gone through the final LayerNorm.
         """
-        outputs = self._run_blocks(self._embed(cubes, index))
-        outputs[-1] = self.norm(outputs[-1])
-        return [outputs[tap] for tap in taps or (self.depth - 1,)]
+        last = self.depth - 1
+        taps = taps or (last,)
+        outputs = self._run_blocks(self._embed(cubes, index), taps)
+        if last in outputs:
+            outputs[last] = self.norm(outputs[last])
+        return [outputs[tap] for tap in taps]
 
     def features(self, video: Tensor, *, pool: str = "mean") -> Tensor:
         """Normalised features of whole clips.
 
         Args:
-            video: (B, frames, 3, height, width) float, normalised.
+            video: (B, frames, 3, height, width) float, normalised by the data's mean and deviation.
             pool: "mean" over the cubes (B, D), "class" token (B, D), or the cubes' "tokens" (B, N, D).
+
+        Raises:
+            UserError: for another type, layout or size, or for values far beyond normalised ones. Values are looked
+                at on the CPU only, since on a GPU that would wait for it; clips that lie in 0...1 get a warning.
         """
-        index = self._all_cubes(len(video))
-        x = self._run_blocks(self._embed(self.patchify(video), index))[-1]
+        cubes = self.patchify(video)  # (B, N, P)
+        _check_range(video)
+        last = self.depth - 1
+        x = self._run_blocks(self._embed(cubes, self._all_cubes(video.shape[0])), (last,))[last]
         # The pooled vector is normalised, not its parts: so the norm is also MAE's fc_norm.
         return self.norm(self._pool(x, pool))
 
@@ -140,17 +157,23 @@ class SpacetimeViT(nn.Module):
         return self.depth + 1
 
     def _embed(self, cubes: Tensor, index: Tensor) -> Tensor:
-        x = self.embed(cubes) + self.positions(index)  # (B, V, D)
+        # The cast is for models of another precision than their clips, as model.to(torch.bfloat16) makes them.
+        x = self.embed(cubes.to(self.embed.weight.dtype)) + self.positions(index)  # (B, V, D)
         if self.class_token is None:
             return x
-        return torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
+        return torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1)
 
-    def _run_blocks(self, x: Tensor) -> list[Tensor]:
-        outputs = []
-        for block in self.blocks:
+    def _run_blocks(self, x: Tensor, taps: Sequence[int]) -> dict[int, Tensor]:
+        """The outputs of the blocks ``taps``, by number."""
+        beyond = [tap for tap in taps if not 0 <= tap < self.depth]
+        if beyond:
+            raise UserError(f"tap {beyond[0]} is not one of the encoder's blocks; use 0 to {self.depth - 1}")
+        outputs = {}
+        for i, block in enumerate(self.blocks):
             recompute = self.checkpointing and self.training
             x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
-            outputs.append(x)
+            if i in taps:
+                outputs[i] = x
         return outputs
 
     def _pool(self, x: Tensor, pool: str) -> Tensor:
@@ -165,3 +188,41 @@ class SpacetimeViT(nn.Module):
 
     def _all_cubes(self, batch: int) -> Tensor:
         return torch.arange(self.num_cubes, device=self.embed.weight.device).expand(batch, -1)
+
+
+LAYOUT = "(B, frames, 3, height, width)"
+HOW_TO_NORMALISE = "give floats (pixels / 255 - mean) / std, by the mean and std of the model's recipe"
+LARGEST_VALUE = 50.0  # of a normalised pixel it is (1 - mean) / std: 50 would be a deviation of 0.02
+
+
+def _check_layout(video: Tensor) -> None:
+    """Refuse what isn't a batch of float clips, by what costs nothing to look at."""
+    if not isinstance(video, Tensor):
+        raise UserError(f"a clip must be a tensor {LAYOUT}, not {type(video).__name__}; read and normalise it first")
+    shape = tuple(video.shape)
+    if len(shape) != 5:
+        remedy = "add the batch with clip[None]" if len(shape) == 4 else "stack frames, then clips"
+        raise UserError(f"clips of shape {shape} aren't {LAYOUT}; {remedy}")
+    if shape[2] != 3:
+        moves = {1: "clips.transpose(1, 2)", 4: "clips.permute(0, 1, 4, 2, 3)"}
+        move = next((move for axis, move in moves.items() if shape[axis] == 3), None)
+        remedy = (
+            f"channels seem to be on axis {1 if shape[1] == 3 else 4}, use {move}" if move else "use three channels"
+        )
+        raise UserError(f"clips of shape {shape} aren't {LAYOUT}; {remedy}")
+    if not video.is_floating_point():
+        raise UserError(f"clips of {video.dtype} can't be read; {HOW_TO_NORMALISE}")
+
+
+def _check_range(video: Tensor) -> None:
+    """Refuse or warn of values that no normalised clip has, where looking at them doesn't wait for a device."""
+    if video.device.type != "cpu" or torch.compiler.is_compiling() or not video.numel():
+        return
+    low, high = (float(end) for end in video.detach().aminmax())
+    if high > LARGEST_VALUE:
+        raise UserError(f"clips with values up to {high:g} aren't normalised; {HOW_TO_NORMALISE}")
+    if 0 <= low < high <= 1:
+        warnings.warn(
+            f"clips with values from {low:.3g} to {high:.3g} look like pixels in 0...1; {HOW_TO_NORMALISE}",
+            stacklevel=3,
+        )

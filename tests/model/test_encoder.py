@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+import weakref
+
 import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from diffmae_video.errors import UserError
-from diffmae_video.model import Mask, SpacetimeViT, draw_mask, draw_masks, unpatchify
+from diffmae_video.model import Mask, SpacetimeViT, VideoClassifier, draw_mask, draw_masks, unpatchify
 from diffmae_video.seeding import generator
 from diffmae_video.sizes import SIZES
 from tests.reference.slow_vit import encoder_taps
@@ -195,3 +198,90 @@ def test_masks_and_model_agree_on_the_order_of_cubes():
     cubes = encoder.patchify(clips)
     assert cubes[0].abs().sum(1).nonzero().item() == 1 * 12 + 1 * 4 + 3
     assert draw_mask("random", encoder.grid, ratio=0.5, generator=generator(0)).visible.max() < encoder.num_cubes
+
+
+def test_outputs_that_nobody_reads_are_let_go():
+    """While the blocks run, only tapped outputs and the present block's input and output are held."""
+    encoder = tiny_encoder(depth=6)
+    alive, most = [], []
+
+    def watch(module, inputs, output):
+        alive.append(weakref.ref(output))
+        most.append(sum(ref() is not None for ref in alive))
+
+    for block in encoder.blocks:
+        block.register_forward_hook(watch)
+    with torch.no_grad():
+        encoder.features(video(1))
+        assert most == [1, 2, 2, 2, 2, 2]
+        alive.clear()
+        most.clear()
+        taps = encoder(video(1), taps=(1, 5))
+    assert most == [1, 2, 2, 3, 3, 3]
+    assert len(taps) == 2
+
+
+@pytest.mark.parametrize("tap", [3, -1])
+def test_a_tap_beyond_the_blocks_is_refused(tap):
+    with pytest.raises(UserError, match=rf"tap {tap} is not one of the encoder's blocks; use 0 to 2"):
+        tiny_encoder()(video(1), taps=(0, tap))
+
+
+@pytest.mark.parametrize("class_token", [False, True])
+def test_an_exported_program_takes_any_batch(class_token):
+    encoder = randomize(tiny_encoder(class_token=class_token)).eval()
+    classifier = VideoClassifier(randomize(tiny_encoder(class_token=class_token)), num_classes=5).eval()
+    randomize(classifier.head)
+    for model in (encoder, classifier):
+        program = torch.export.export(
+            model, (video(2),), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},)
+        )
+        with torch.no_grad():
+            for batch in (1, 2, 5):
+                ours, exported = model(video(batch)), program.module()(video(batch))
+                for a, b in zip(ours, exported, strict=True):
+                    torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("clips", "words"),
+    [
+        ("film.mp4", r"must be a tensor \(B, frames, 3, height, width\), not str"),
+        (
+            torch.zeros(1, 4, 3, 6, 8, dtype=torch.uint8),
+            r"clips of torch.uint8 .* floats \(pixels / 255 - mean\) / std",
+        ),
+        (torch.zeros(1, 4, 3, 6, 8, dtype=torch.int64), r"clips of torch.int64"),
+        (torch.zeros(4, 3, 6, 8), r"shape \(4, 3, 6, 8\) .* add the batch with clip\[None\]"),
+        (torch.zeros(3, 6, 8), r"shape \(3, 6, 8\) .* stack frames"),
+        (torch.zeros(1, 3, 4, 6, 8), r"shape \(1, 3, 4, 6, 8\) .* axis 1, use clips.transpose\(1, 2\)"),
+        (torch.zeros(1, 4, 6, 8, 3), r"shape \(1, 4, 6, 8, 3\) .* axis 4, use clips.permute\(0, 1, 4, 2, 3\)"),
+        (torch.zeros(1, 4, 1, 6, 8), r"shape \(1, 4, 1, 6, 8\) .* use three channels"),
+        (torch.linspace(0, 255, 576).view(1, 4, 3, 6, 8), r"values up to 255 aren't normalised; give floats"),
+    ],
+)
+def test_what_is_no_normalised_clip_is_refused_in_one_line(clips, words):
+    encoder = tiny_encoder()
+    for call in (encoder, encoder.features, VideoClassifier(tiny_encoder(), num_classes=2)):
+        with pytest.raises(UserError, match=words) as caught:
+            call(clips)
+        assert "\n" not in str(caught.value)
+
+
+def test_clips_in_0_to_1_get_a_warning_and_others_none():
+    encoder = tiny_encoder()
+    with pytest.warns(UserWarning, match=r"look like pixels in 0...1; give floats \(pixels / 255 - mean\) / std"):
+        encoder.features(torch.rand(1, 4, 3, 6, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for clips in (video(1), torch.zeros(1, 4, 3, 6, 8), torch.full((1, 4, 3, 6, 8), 0.5), video(0)):
+            encoder.features(clips)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_model_of_another_precision_reads_float32_clips(dtype):
+    encoder = randomize(tiny_encoder(class_token=True))
+    expected = encoder.features(video(2))
+    features = encoder.to(dtype).features(video(2))
+    assert features.dtype == dtype
+    torch.testing.assert_close(features.float(), expected, rtol=0, atol=0.1 if dtype == torch.bfloat16 else 1e-5)

@@ -14,7 +14,7 @@ ALLOWED = {
     "data": set(),
     "model": set(),
     "diffusion": {"model"},
-    "recipe": {"data"},  # the notation of RandAugment
+    "recipe": {"data", "diffusion"},  # the notation of RandAugment, the levels of a schedule
     "report": {"data", "model", "diffusion"},
     "engine": {"data", "model", "diffusion", "recipe"},
     "bench": {"data", "model", "diffusion", "recipe", "engine", "wheels"},

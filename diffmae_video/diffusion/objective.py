@@ -7,6 +7,7 @@ Both objectives are a pair of maps around the decoder, from clean cubes x0 (B, K
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -17,26 +18,29 @@ from diffmae_video.errors import UserError
 
 OBJECTIVES = ("diffusion", "mae")
 
+MIN_ALPHA_BAR_OF_EPS = 1e-10  # ours: there float32's rounding of the noise alone moves x0 by 0.6 % of its deviation
+
 
 class TimeEmbedding(nn.Module):
     """A vector for each level t: sines and cosines of t, then a two-layer MLP (ours: as in most DDPM networks).
 
-    t is scaled to 0...1000, so the frequencies (1 to 1e-4 per unit) mean the same for every number of steps.
+    t is scaled to 0...1000, so the frequencies (1 to 1e-4 per unit) mean the same for every number of steps. Angles
+    are float32 whatever the weights are: a buffer of frequencies would be cast with the model, and bfloat16 can't
+    tell levels above 256 apart.
     """
-
-    frequency: Tensor
 
     def __init__(self, width: int, *, num_steps: int) -> None:
         super().__init__()
         self.scale = 1000 / num_steps
-        frequency = torch.exp(-math.log(10000) * torch.arange(width // 2) / (width // 2))
-        self.register_buffer("frequency", frequency, persistent=False)
-        self.mlp = nn.Sequential(nn.Linear(width // 2 * 2, width), nn.SiLU(), nn.Linear(width, width))
+        self.waves = width // 2
+        self.mlp = nn.Sequential(nn.Linear(2 * self.waves, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, t: Tensor) -> Tensor:
         """(B,) int64 to (B, E)."""
-        angle = self.scale * t[:, None] * self.frequency
-        return self.mlp(torch.cat([angle.sin(), angle.cos()], dim=1))
+        frequency = torch.exp(-math.log(10000) * torch.arange(self.waves, device=t.device) / self.waves)
+        angle = self.scale * t[:, None] * frequency
+        waves = torch.cat([angle.sin(), angle.cos()], dim=1)
+        return self.mlp(waves.to(next(self.mlp.parameters()).dtype))
 
 
 class DiffusionObjective(nn.Module):
@@ -47,14 +51,16 @@ class DiffusionObjective(nn.Module):
         target: "x0", "eps" or "v".
         cube_dim: P, values of a cube.
         width: E, channels of a decoder token.
+
+    Raises:
+        UserError: for another target, or one that the schedule doesn't allow, see ``check_target``.
     """
 
     levels: Tensor
 
     def __init__(self, schedule: Schedule, *, target: str, cube_dim: int, width: int) -> None:
         super().__init__()
-        if target not in TARGETS:
-            raise UserError(f"target {target!r} is not one of {', '.join(TARGETS)}")
+        check_target(target, schedule)
         self.schedule = schedule
         self.target_kind = target
         self.num_levels, self.noise_dim = schedule.num_steps, cube_dim
@@ -70,7 +76,7 @@ class DiffusionObjective(nn.Module):
 
     def noisy_tokens(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Embed cubes that are already noisy (B, K, P), with their level (B,): (B, K, E)."""
-        return self.embed(x_t) + self.time(t)[:, None]
+        return self.embed(x_t.to(self.embed.weight.dtype)) + self.time(t)[:, None]
 
     def target(self, x0: Tensor, *, t: Tensor, noise: Tensor) -> Tensor:
         """What the decoder should answer: (B, K, P)."""
@@ -82,6 +88,13 @@ class DiffusionObjective(nn.Module):
         alpha_bar = self.schedule.alpha_bar_at(t)
         factors = {"signal": math.sqrt(alpha_bar), "sigma": math.sqrt(1 - alpha_bar)}
         return x0_from_output(self.target_kind, output, x_t, **factors)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DiffusionObjective:
+        """Moves and casts; the levels stay float32, since squares of rounded ones don't add up to 1."""
+        super()._apply(fn, recurse)
+        if not self.schedule.alpha_bar.is_meta:
+            self.levels = self.schedule.levels().float().to(self.levels.device)
+        return self
 
     def _factors(self, t: Tensor) -> tuple[Tensor, Tensor]:
         levels = self.levels[t][:, :, None, None]  # (B, 2, 1, 1)
@@ -122,6 +135,18 @@ class MaskedObjective(nn.Module):
         """The decoder's answer itself."""
         del x_t, t
         return output
+
+
+def check_target(target: str, schedule: Schedule) -> None:
+    """Refuse a target that doesn't exist, or eps where the noisiest level holds too little of x0, with a UserError."""
+    if target not in TARGETS:
+        raise UserError(f"target {target!r} is not one of {', '.join(TARGETS)}")
+    # Models are described on the meta device, where the levels have no values.
+    if target == "eps" and not schedule.alpha_bar.is_meta and schedule.alpha_bar[-1] < MIN_ALPHA_BAR_OF_EPS:
+        raise UserError(
+            f"target eps with a schedule that ends at alpha_bar {float(schedule.alpha_bar[-1]):.1g}, by whose root x0 "
+            f"is divided: it must end above {MIN_ALPHA_BAR_OF_EPS:g}; use target x0 or v, or a larger rho"
+        )
 
 
 def _init_small(module: nn.Module) -> None:

@@ -120,6 +120,8 @@ def _check_objective(recipe: Recipe) -> None:
     diffusion, feature = recipe.diffusion, recipe.diffusion.feature
     if diffusion.objective == "mae" and diffusion.target != "x0":
         raise RecipeError(f"diffusion.target={diffusion.target}: objective=mae has no noise to predict; use target=x0")
+    if diffusion.objective == "diffusion" and diffusion.target == "eps":
+        _check_eps(recipe)
     if feature.teacher and not feature.checkpoint:
         raise RecipeError(
             f"diffusion.feature.teacher={feature.teacher}: a teacher needs weights; "
@@ -129,6 +131,17 @@ def _check_objective(recipe: Recipe) -> None:
         raise RecipeError(
             "diffusion.feature.checkpoint: weights without a model; give diffusion.feature.teacher=TIMM_NAME"
         )
+
+
+def _check_eps(recipe: Recipe) -> None:
+    from diffmae_video.diffusion.objective import check_target  # late: it imports torch
+    from diffmae_video.diffusion.schedule import Schedule
+
+    diffusion = recipe.diffusion
+    try:
+        check_target("eps", Schedule(diffusion.schedule, num_steps=diffusion.num_steps, rho=diffusion.rho))
+    except UserError as error:
+        raise RecipeError(f"diffusion.target=eps: with diffusion.rho={diffusion.rho}: {error}") from None
 
 
 def _check_stages(recipe: Recipe) -> None:

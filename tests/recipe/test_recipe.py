@@ -76,6 +76,10 @@ def test_every_key_has_one_line_of_documentation() -> None:
         ("model.decoder.width=100 model.decoder.num_heads=3", ["multiple of model.decoder.num_heads (3)"]),
         ("model.decoder.predict_fraction=0", ["(0, 1]"]),
         ("diffusion.objective=mae diffusion.target=eps", ["use target=x0"]),
+        (
+            "diffusion.target=eps diffusion.rho=0.5",
+            ["diffusion.target=eps", "diffusion.rho=0.5", "must end above 1e-10; use target x0 or v, or a larger rho"],
+        ),
         ("diffusion.feature.teacher=vit_tiny_patch16_224", ["needs weights", "diffusion.feature.checkpoint=PATH"]),
         ("diffusion.feature.checkpoint=w.pth", ["diffusion.feature.teacher=TIMM_NAME"]),
         ("finetune.rand_augment_ops=4", ["finetune.rand_augment_ops was renamed to finetune.rand_augment (", "timm"]),

@@ -308,7 +308,7 @@ ROWS: dict[str, Row] = {
     ),
     "model.position_base": Row("100", encoders(lambda e: e.position_base), [100.0] * 3),
     "model.checkpointing": Row("true", encoders(lambda e: e.checkpointing), [True] * 3),
-    "model.decoder.kind": Row("cross", lambda b: type(b.pretrain.model.decoder).__name__, "CrossDecoder"),
+    "model.decoder.kind": Row("cross", lambda b: b.pretrain.model.decoder.blocks[0].attn is None, True),
     "model.decoder.depth": Row("3", lambda b: len(b.pretrain.model.decoder.blocks), 3),
     "model.decoder.width": Row("48", lambda b: b.pretrain.model.decoder.width, 48),
     "model.decoder.num_heads": Row("4", lambda b: b.pretrain.model.decoder.blocks[0].cross.num_heads, 4),

@@ -28,7 +28,7 @@ from diffmae_video.engine.speed import Speed
 from diffmae_video.engine.state import TrainState
 from diffmae_video.engine.status import Status
 from diffmae_video.engine.training import Training
-from diffmae_video.model import CrossSelfDecoder, SpacetimeViT, VideoClassifier
+from diffmae_video.model import CrossDecoder, SpacetimeViT, VideoClassifier
 from diffmae_video.recipe import load_recipe
 from tests.reference import training as by_hand
 
@@ -125,7 +125,7 @@ def assert_same_training(run: Path, stage: str, model: torch.nn.Module, expected
 def test_pretraining_written_out(trained: Path, tiny_videos: Path) -> None:
     torch.manual_seed(by_hand.seed_of(7, "pretrain", "weights"))
     encoder = encoder_of()
-    decoder = CrossSelfDecoder(encoder, depth=1, width=32, num_heads=2, taps="reversed")
+    decoder = CrossDecoder(encoder, depth=1, width=32, num_heads=2, self_attention=True)
     model = DiffMAE(encoder, decoder, schedule=Schedule("linear", num_steps=1000, rho=1.0))
     clips = clips_of(tiny_videos, PRETRAIN, scale=(0.5, 1.0))
     expected = by_hand.pretrain(model, clips, PRETRAIN, mask_kind="random", mask_ratio=0.75)

@@ -24,6 +24,11 @@ from diffmae_video.report.video import read_film
 def run(asked: argparse.Namespace) -> dict[str, Quality]:
     """Inpaint as asked on the command line and write the output folder; returns the measures."""
     model, recipe = load_diffmae(asked.run)
+    if recipe.model.decoder.kind == "cross":
+        print(
+            "note: a cross decoder fills each cube on its own, so neighbours don't agree; for joint samples, "
+            "train with model.decoder.kind=joint or cross_self"
+        )
     data = recipe.data
     film = read_film(
         asked.video,

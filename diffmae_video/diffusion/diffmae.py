@@ -23,6 +23,7 @@ from diffmae_video.model.masking import Mask, draw_masks
 from diffmae_video.model.patches import take
 
 PIXELS = ("raw", "normalized")
+TARGET_FRAMES = ("all", "first")
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,15 @@ class DiffMAE(nn.Module):
         objective: "diffusion", or "mae" (mask tokens, no noise).
         target: "x0", "eps" or "v"; the mae objective has only x0.
         pixels: "raw" (as given) or "normalized" (each cube by its own mean and standard deviation).
+        target_frames: "all" frames of a cube are predicted, or the "first" alone (and normalised by itself), which is
+            MAE-ST's target; only for the mae objective. The decoder's ``out_dim`` must be P / tubelet then.
         predict_fraction: part of the hidden cubes that is predicted in a step. Unbiased for the cross decoder; for
             the others an approximation, since their cubes then see fewer companions than in sampling.
         features: a second target from a frozen teacher.
 
     Raises:
-        UserError: for unknown names, combinations without meaning, or a fraction outside (0, 1].
+        UserError: for unknown names, combinations without meaning, a fraction outside (0, 1], or a decoder that
+            gives another number of values.
     """
 
     def __init__(
@@ -85,11 +89,24 @@ class DiffMAE(nn.Module):
         objective: str = "diffusion",
         target: str = "x0",
         pixels: str = "raw",
+        target_frames: str = "all",
         predict_fraction: float = 1.0,
         features: FeatureTarget | None = None,
     ) -> None:
         super().__init__()
-        check_options(objective=objective, target=target, pixels=pixels, predict_fraction=predict_fraction)
+        check_options(
+            objective=objective,
+            target=target,
+            pixels=pixels,
+            target_frames=target_frames,
+            predict_fraction=predict_fraction,
+        )
+        self.target_dim = target_dim(encoder, target_frames)
+        if decoder.head.out_features != self.target_dim:
+            raise UserError(
+                f"the decoder gives {decoder.head.out_features} values a cube and target_frames {target_frames!r} has "
+                f"{self.target_dim}; make it with out_dim={self.target_dim}"
+            )
         self.encoder = encoder
         self.decoder = decoder
         self.objective: DiffusionObjective | MaskedObjective
@@ -97,7 +114,7 @@ class DiffMAE(nn.Module):
             self.objective = DiffusionObjective(schedule, target=target, cube_dim=encoder.cube_dim, width=decoder.width)
         else:
             self.objective = MaskedObjective(width=decoder.width)
-        self.pixels = pixels
+        self.pixels, self.target_frames = pixels, target_frames
         self.predict_fraction = predict_fraction
         self.features = features
         self.taps = decoder.taps + (features.decoder.taps if features is not None else ())
@@ -118,7 +135,7 @@ class DiffMAE(nn.Module):
     def forward(self, video: Tensor, draw: Draw) -> Losses:
         """The loss of clips (B, frames, 3, height, width), normalised floats, under the given random numbers."""
         cubes = self.encoder.patchify(video)  # (B, N, P)
-        clean = self._target_pixels(take(cubes, draw.predicted))  # (B, K, P)
+        clean = self._target_pixels(take(cubes, draw.predicted))  # (B, K, P), or (B, K, P / tubelet)
 
         # encode what is visible
         latents = self.encode(cubes, draw.mask)  # a list of (B, V, D)
@@ -151,6 +168,7 @@ class DiffMAE(nn.Module):
         return self.decoder(own, tokens, visible=mask.visible, predicted=predicted)
 
     def _target_pixels(self, cubes: Tensor) -> Tensor:
+        cubes = cubes[..., : self.target_dim]  # the frame is a cube's slowest axis
         if self.pixels == "raw":
             return cubes
         mean, std = cube_stats(cubes)
@@ -167,11 +185,16 @@ class DiffMAE(nn.Module):
 
 
 def cube_stats(cubes: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation over all values of each cube (B, K, P), as MAE and MAE-ST: two (B, K, 1)."""
+    """Mean and (unbiased) standard deviation over all values of each cube (B, K, P), as MAE: two (B, K, 1)."""
     return cubes.mean(-1, keepdim=True), (cubes.var(-1, keepdim=True) + 1e-6).sqrt()
 
 
-def check_options(*, objective: str, target: str, pixels: str, predict_fraction: float) -> None:
+def target_dim(encoder: SpacetimeViT, target_frames: str) -> int:
+    """Values that are predicted for a cube: P, or those of its first frame."""
+    return encoder.cube_dim if target_frames == "all" else encoder.cube_dim // encoder.tubelet
+
+
+def check_options(*, objective: str, target: str, pixels: str, target_frames: str, predict_fraction: float) -> None:
     """Refuse names that don't exist and combinations that mean nothing, with a UserError."""
     if objective not in OBJECTIVES:
         raise UserError(f"objective {objective!r} is not one of {', '.join(OBJECTIVES)}")
@@ -179,5 +202,11 @@ def check_options(*, objective: str, target: str, pixels: str, predict_fraction:
         raise UserError(f"target {target!r} needs noise, which the mae objective hasn't; use target x0")
     if pixels not in PIXELS:
         raise UserError(f"pixels {pixels!r} is not one of {', '.join(PIXELS)}")
+    if target_frames not in TARGET_FRAMES:
+        raise UserError(f"target_frames {target_frames!r} is not one of {', '.join(TARGET_FRAMES)}")
+    if target_frames != "all" and objective != "mae":
+        raise UserError(
+            f"target_frames {target_frames!r} is the mae objective's; a sampler needs all frames: use target_frames all"
+        )
     if not 0 < predict_fraction <= 1:
         raise UserError(f"predict_fraction ({predict_fraction}) must be above 0 and at most 1; 1 predicts all")

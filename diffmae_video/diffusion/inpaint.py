@@ -145,5 +145,10 @@ def _check_model(model: DiffMAE, *, num_steps: int, oracle_stats: bool) -> None:
         )
     if model.pixels == "raw" and oracle_stats:
         raise UserError("oracle_stats is for models of normalised pixels; this one predicts raw pixels: drop it")
+    if model.target_frames != "all":
+        raise UserError(
+            "this model predicts the first frame of each cube only (target_frames 'first') and can't fill whole cubes;"
+            " inpaint with a model trained with target_frames all"
+        )
     if isinstance(model.objective, MaskedObjective) and num_steps != 1:
         raise UserError(f"a mae model predicts in one step; num_steps ({num_steps}) must be 1")

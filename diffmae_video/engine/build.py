@@ -12,6 +12,7 @@ from torch import nn
 from diffmae_video.data import TestViews, TrainClips, VideoList, read_videos, with_flip_labels
 from diffmae_video.data.annotations import NO_FLIP
 from diffmae_video.diffusion import DiffMAE, FeatureTarget, Schedule, timm_teacher
+from diffmae_video.diffusion.diffmae import target_dim
 from diffmae_video.engine.distributed import World
 from diffmae_video.engine.lr import scaled_lr
 from diffmae_video.engine.optim import build_optimizer, param_groups
@@ -138,9 +139,11 @@ def build_encoder(recipe: Recipe, *, drop_path: float = 0.0) -> SpacetimeViT:
 def build_decoder(recipe: Recipe, encoder: SpacetimeViT) -> Decoder:
     """The decoder of the recipe's kind."""
     decoder, shape = recipe.model.decoder, decoder_shape(recipe)
+    out_dim = target_dim(encoder, recipe.diffusion.target_frames)
     if decoder.kind == "joint":
-        return JointDecoder(encoder, **shape)
-    return CrossDecoder(encoder, self_attention=decoder.kind == "cross_self", taps=decoder.taps, **shape)
+        return JointDecoder(encoder, out_dim=out_dim, **shape)
+    self_attention = decoder.kind == "cross_self"
+    return CrossDecoder(encoder, self_attention=self_attention, taps=decoder.taps, out_dim=out_dim, **shape)
 
 
 def build_diffmae(recipe: Recipe) -> DiffMAE:
@@ -154,6 +157,7 @@ def build_diffmae(recipe: Recipe) -> DiffMAE:
         objective=diffusion.objective,
         target=diffusion.target,
         pixels=diffusion.pixels,
+        target_frames=diffusion.target_frames,
         predict_fraction=recipe.model.decoder.predict_fraction,
         features=build_feature_target(recipe, encoder),
     )

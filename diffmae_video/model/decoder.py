@@ -48,10 +48,18 @@ class JointDecoder(nn.Module):
         depth: blocks.
         num_heads: attention heads.
         mlp_ratio: hidden width of the MLP over E.
+        out_dim: values predicted for a cube; by default its P pixel values.
     """
 
     def __init__(
-        self, encoder: SpacetimeViT, *, width: int, depth: int, num_heads: int, mlp_ratio: float = 4.0
+        self,
+        encoder: SpacetimeViT,
+        *,
+        width: int,
+        depth: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        out_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.width = width
@@ -60,11 +68,11 @@ class JointDecoder(nn.Module):
         self.positions = PositionTable(encoder.grid, width, base=encoder.position_base)
         self.blocks = nn.ModuleList(Block(width, num_heads=num_heads, mlp_ratio=mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.head = nn.Linear(width, encoder.cube_dim)
+        self.head = nn.Linear(width, encoder.cube_dim if out_dim is None else out_dim)
         self.apply(init_weights)
 
     def forward(self, latents: list[Tensor], tokens: Tensor, *, visible: Tensor, predicted: Tensor) -> Tensor:
-        """Predict the cubes ``predicted`` (B, K) from latents of the cubes ``visible`` (B, V): (B, K, P)."""
+        """Predict the cubes ``predicted`` (B, K) from latents of the cubes ``visible`` (B, V): (B, K, P or out_dim)."""
         seen = self.embed_latents(latents[0])  # (B, V, E)
         no_position = seen.shape[1] - visible.shape[1]  # 1 for a class token: it has no place
         seen = seen + F.pad(self.positions(visible), (0, 0, no_position, 0))

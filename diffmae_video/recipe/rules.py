@@ -120,6 +120,11 @@ def _check_objective(recipe: Recipe) -> None:
     diffusion, feature = recipe.diffusion, recipe.diffusion.feature
     if diffusion.objective == "mae" and diffusion.target != "x0":
         raise RecipeError(f"diffusion.target={diffusion.target}: objective=mae has no noise to predict; use target=x0")
+    if diffusion.objective == "diffusion" and diffusion.target_frames != "all":
+        raise RecipeError(
+            f"diffusion.target_frames={diffusion.target_frames}: is the target of objective=mae (MAE-ST's), a sampler "
+            "needs all frames; use target_frames=all"
+        )
     if diffusion.objective == "diffusion" and diffusion.target == "eps":
         _check_eps(recipe)
     if feature.teacher and not feature.checkpoint:

@@ -62,7 +62,11 @@ class DataRecipe:
 class DecoderRecipe:
     """The decoder over the masked cubes."""
 
-    kind: str = key("cross_self", "one of the paper's three [P]", choices=("joint", "cross_self", "cross"))
+    kind: str = key(
+        "cross_self",
+        "one of the paper's three [P]; cross fills each cube on its own: joint or cross_self for samples",
+        choices=("joint", "cross_self", "cross"),
+    )
     depth: int = key(
         0, "decoder blocks; 0 takes DECODER_SIZES' row of the encoder [us; paper: 8, M]", bounds="[0, inf)"
     )
@@ -117,6 +121,11 @@ class DiffusionRecipe:
     )
     num_steps: int = key(1000, "diffusion steps S [M]", bounds="[2, inf)")
     pixels: str = key("raw", "normalized: per cube, as MAE; can't inpaint honestly", choices=("raw", "normalized"))
+    target_frames: str = key(
+        "all",
+        "frames of a cube that are predicted; first: MAE-ST's target, objective=mae only",
+        choices=("all", "first"),
+    )
     feature: FeatureRecipe = field(default_factory=FeatureRecipe)
 
 

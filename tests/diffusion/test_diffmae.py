@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from diffmae_video.diffusion import DiffMAE, Draw, Schedule
+from diffmae_video.diffusion import DiffMAE, Draw, Schedule, inpaint
 from diffmae_video.diffusion.process import TARGETS
 from diffmae_video.errors import UserError
 from diffmae_video.seeding import generator
@@ -256,3 +257,41 @@ def test_the_feature_loss_is_added_with_its_weight():
 def test_options_that_mean_nothing_are_refused(options, words):
     with pytest.raises(UserError, match=words):
         tiny_model("cross", **options)
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+@pytest.mark.parametrize("pixels", ["raw", "normalized"])
+def test_the_first_frame_of_each_cube_is_mae_sts_target(kind, pixels):
+    """Read off the clip itself: frames 0, 2, ... (SlowFast's TIME_STRIDE_LOSS), each patch by its own statistics."""
+    encoder = tiny_encoder()
+    decoder = tiny_decoder(kind, encoder, out_dim=12)
+    options = {"schedule": Schedule(num_steps=50), "objective": "mae", "pixels": pixels, "target_frames": "first"}
+    model = randomize(DiffMAE(encoder, decoder, **options)).double()
+    clips, drawn = video(2, dtype=torch.float64), to_double(draw(model, 2))
+    tokens = model.objective.mask_token.expand(2, drawn.predicted.shape[1], -1)
+    answers = model.decode(model.encoder(clips, drawn.mask, model.taps), tokens, drawn.mask, drawn.predicted)
+    for b in range(2):
+        errors = []
+        for answer, cube in zip(answers[b], drawn.predicted[b].tolist(), strict=True):
+            t, y, x = cube // 12, cube // 4 % 3, cube % 4
+            rows = clips[b, 2 * t, :, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].permute(1, 2, 0)  # row, column, channel
+            values = np.array(rows.flatten().tolist())
+            if pixels == "normalized":
+                values = (values - values.mean()) / np.sqrt(values.var(ddof=1) + 1e-6)
+            errors.append(np.mean((answer.tolist() - values) ** 2))
+        assert model(clips, drawn).per_clip[b].item() == pytest.approx(np.mean(errors), rel=1e-6)
+
+
+def test_one_frame_of_each_cube_is_for_mae_and_its_decoder():
+    encoder = tiny_encoder()
+    options = {"schedule": Schedule(num_steps=50), "target_frames": "first"}
+    with pytest.raises(UserError, match=r"'first' is the mae objective's; .* use target_frames all"):
+        DiffMAE(encoder, tiny_decoder("cross", encoder, out_dim=12), **options)
+    with pytest.raises(UserError, match=r"the decoder gives 24 values .* has 12; make it with out_dim=12"):
+        DiffMAE(encoder, tiny_decoder("cross", encoder), objective="mae", **options)
+    with pytest.raises(UserError, match="'last' is not one of all, first"):
+        DiffMAE(encoder, tiny_decoder("cross", encoder), schedule=Schedule(num_steps=50), target_frames="last")
+    model = DiffMAE(encoder, tiny_decoder("joint", encoder, out_dim=12), objective="mae", **options)
+    mask = draw(model, 1).mask
+    with pytest.raises(UserError, match=r"can't fill whole cubes; inpaint with a model trained with target_frames all"):
+        inpaint(model, video(1), mask, num_steps=1, generator=torch.Generator())

@@ -329,6 +329,7 @@ ROWS: dict[str, Row] = {
         for name, value in (("schedule", "cosine"), ("num_steps", "50"), ("rho", "0.7"))
     },
     "diffusion.pixels": Row("normalized", lambda b: b.pretrain.model.pixels, "normalized"),
+    "diffusion.target_frames": Row("first", lambda b: b.pretrain.model.target_frames, "first", variant="second"),
     "diffusion.feature.teacher": Row("a_network", lambda b: (b.pretrain, (b.begun.teacher or [""])[0])[1], "a_network"),
     "diffusion.feature.checkpoint": Row(
         "{folder}/m.csv", lambda b: (b.pretrain, (b.begun.teacher or ["", ""])[1])[1], "{folder}/m.csv"

@@ -12,7 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from diffmae_video.engine.build import build_diffmae
+from diffmae_video.engine.checkpoint import save_checkpoint
 from diffmae_video.engine.weights import load_diffmae
+from diffmae_video.recipe import dump_recipe, load_recipe
 from diffmae_video.report.inpainting import Sampling, fill_film, parse_mask
 from diffmae_video.report.video import read_film
 
@@ -38,6 +41,19 @@ def test_it_writes_videos_a_figure_and_measures(pretrained: Path, tiny_videos: P
             assert container.streams.video[0].width == width
             assert len(list(container.decode(video=0))) == 8  # 2 clips of 4 frames
     assert Image.open(out / "figure.png").width > 300
+
+
+def test_a_cross_model_says_that_its_cubes_are_filled_one_by_one(
+    pretrained: Path, tiny_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = "a cross decoder fills each cube on its own"
+    assert run_tool(pretrained, tiny_videos / "val-0.mp4", tmp_path / "out") == 0
+    assert note not in capsys.readouterr().out
+    recipe = load_recipe(pretrained / "recipe.yaml", ["model.decoder.kind=cross"])
+    (pretrained / "recipe.yaml").write_text(dump_recipe(recipe))
+    save_checkpoint(pretrained / "pretrain" / "weights.pt", {"model": build_diffmae(recipe).state_dict()})
+    assert run_tool(pretrained, tiny_videos / "val-0.mp4", tmp_path / "out") == 0
+    assert note in capsys.readouterr().out
 
 
 def test_the_same_seed_gives_the_same_numbers(pretrained: Path, tiny_videos: Path, tmp_path: Path) -> None:

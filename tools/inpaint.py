@@ -2,35 +2,38 @@
 
     python tools/inpaint.py --run runs/motion_tiny --video film.mp4 --mask random:0.75 --out runs/inpainted
 
-The film is cut into consecutive clips of the model's length and size. Written to the output folder:
-inpainted.mp4, comparison.mp4 (original, seen, nearest cube, sample), figure.png, and metrics.json with PSNR and
-SSIM over the hidden pixels beside those of two simple fillers.
+The whole film is filled, at its own frame rate and length. What comes out is its centre square at the size of the
+model's clips, without sound. Written to the output folder: inpainted.mp4, comparison.mp4 (original, seen, nearest cube,
+sample), figure.png, and metrics.json with PSNR and SSIM over the hidden pixels beside those of two simple fillers.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 
+import torch
+
 from diffmae_video.command_line import Parser, real_number, run_command, whole_number
-from diffmae_video.engine.weights import load_diffmae
-from diffmae_video.report import inpainting
+from diffmae_video.diffusion.sampler import time_grid
+from diffmae_video.engine.distributed import choose_device
+from diffmae_video.engine.weights import load_diffmae, run_recipe
+from diffmae_video.report.figures import inpainting_figure
 from diffmae_video.report.fillers import Quality
-from diffmae_video.report.inpainting import MASK_FORMS, Sampling
-from diffmae_video.report.video import read_film
+from diffmae_video.report.film import open_film
+from diffmae_video.report.inpainting import Sampling, inpaint_film
+from diffmae_video.report.masks import MASK_FORMS, parse_mask
 
 
 def run(asked: argparse.Namespace) -> dict[str, Quality]:
     """Inpaint as asked on the command line and write the output folder; returns the measures."""
-    model, recipe = load_diffmae(asked.run)
-    if recipe.model.decoder.kind == "cross":
-        print(
-            "note: a cross decoder fills each cube on its own, so neighbours don't agree; for joint samples, "
-            "train with model.decoder.kind=joint or cross_self"
-        )
+    device = choose_device(asked.device)
+    recipe = run_recipe(asked.run)
     data = recipe.data
-    film = read_film(
+    # All that can be wrong with film, mask and folder shows before the model is loaded.
+    film = open_film(
         asked.video,
         num_frames=data.num_frames,
         stride_frames=data.stride_frames,
@@ -38,29 +41,57 @@ def run(asked: argparse.Namespace) -> dict[str, Quality]:
         crop_size=data.crop_size,
         max_clips=asked.max_clips,
     )
-    mask = inpainting.parse_mask(asked.mask, model, num_clips=len(film.clips), seed=asked.seed)
-    steps = 1 if recipe.diffusion.objective == "mae" else asked.steps  # a mae model has the one step only
-    sampling = Sampling(num_steps=steps, sampler=asked.sampler, eta=asked.eta, seed=asked.seed)
-    filled = inpainting.fill_film(model, film, mask, sampling, mean=data.mean, std=data.std)
-    qualities = inpainting.measure_all(film, filled, model, mask)
-
-    asked.out.mkdir(parents=True, exist_ok=True)
-    inpainting.write_films(asked.out, film, filled, model, mask)
-    title = (
-        f"{Path(asked.video).name}, hidden: {asked.mask}. PSNR of hidden pixels over {len(film.clips)} clips:\n"
-        + ", ".join(f"{quality.psnr:.1f} dB ({name})" for name, quality in qualities.items())
+    hidden = parse_mask(
+        asked.mask, film, tubelet=recipe.model.tubelet, patch_size=recipe.model.patch_size, seed=asked.seed
     )
-    shown = min(asked.show, len(film.clips) - 1)
-    inpainting.draw_clip(asked.out / "figure.png", film, filled, model, mask, clip=shown, title=title)
-    settings = {key: str(value) for key, value in vars(asked).items()}
-    measured = {**settings, "clips": len(film.clips), "hidden": inpainting.quality_table(qualities)}
+    steps = 1 if recipe.diffusion.objective == "mae" else asked.steps  # a mae model has the one step only
+    time_grid(recipe.diffusion.num_steps, steps)
+    make_folder(asked.out)
+    print(film.describe())
+    if recipe.model.decoder.kind == "cross":
+        print(
+            "note: a cross decoder fills each cube on its own, so neighbours don't agree; for joint samples, "
+            "train with model.decoder.kind=joint or cross_self"
+        )
+
+    model, _ = load_diffmae(asked.run)
+    sampling = Sampling(steps, data.mean, data.std, sampler=asked.sampler, eta=asked.eta, seed=asked.seed)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+        filled = inpaint_film(model.to(device), film, hidden, sampling, folder=asked.out, shown=asked.show)
+
+    title = (
+        f"{Path(asked.video).name}, hidden: {asked.mask}. PSNR of hidden pixels over {len(film)} frames:\n"
+        + ", ".join(f"{quality.psnr:.1f} dB ({name})" for name, quality in filled.qualities.items())
+    )
+    inpainting_figure(asked.out / "figure.png", filled.rows, title=title, seconds=filled.seconds)
+    measured = {
+        **{key: str(value) for key, value in vars(asked).items()},
+        "frames": len(film),
+        "fps": film.fps,
+        "clips": hidden[..., 0].numel(),
+        "hidden": {name: quality._asdict() for name, quality in filled.qualities.items()},
+    }
     (asked.out / "metrics.json").write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
-    return qualities
+    return filled.qualities
+
+
+def make_folder(folder: Path) -> None:
+    """Make the output folder, and try to write in it.
+
+    Raises:
+        OSError: neither can be done.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = Parser(description="Fill the hidden part of a video with a pre-trained model.")
+    made = Parser(
+        description="Fill the hidden part of a video with a pre-trained model. The whole film is filled, at its own "
+        "frame rate and length; the output is its centre square at the size of the model's clips, without sound.",
+    )
     made.add_argument("--run", required=True, help="folder of a run whose pretrain stage is finished")
     made.add_argument("--video", required=True, help="a video, a picture, or a folder of numbered pictures")
     made.add_argument("--mask", default="random:0.75", help=MASK_FORMS)
@@ -68,8 +99,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--sampler", default="ddim", choices=("ddim", "ddpm"), help="how noise is taken away")
     made.add_argument("--eta", type=real_number(0, 1), default=0.0, help="noise of ddim, 0...1")
     made.add_argument("--seed", type=whole_number(0), default=0, help="decides random masks and noise")
-    made.add_argument("--max-clips", type=whole_number(1), default=64, help="most clips, spread over the film")
+    made.add_argument("--max-clips", type=whole_number(1), help="only the frames of so many clips, from the start")
     made.add_argument("--show", type=whole_number(0), default=0, help="number of the clip in the figure")
+    made.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda or cuda:N")
     made.add_argument("--out", type=Path, default=Path("runs/inpainted"), help="output folder")
     return made
 

@@ -2,7 +2,7 @@
 
 from diffmae_video.diffusion.diffmae import DiffMAE, Draw, Losses
 from diffmae_video.diffusion.feature import FeatureTarget, Teacher, timm_teacher
-from diffmae_video.diffusion.holes import box_hole, centre_hole, mask_of_hole, read_hole
+from diffmae_video.diffusion.holes import box_hole, centre_hole, mask_of_hole
 from diffmae_video.diffusion.inpaint import inpaint, pixel_limits
 from diffmae_video.diffusion.sampler import Step
 from diffmae_video.diffusion.schedule import Schedule
@@ -20,6 +20,5 @@ __all__ = [
     "inpaint",
     "mask_of_hole",
     "pixel_limits",
-    "read_hole",
     "timm_teacher",
 ]

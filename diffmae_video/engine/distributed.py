@@ -65,7 +65,7 @@ def start_world(device: str = "auto", *, dead_seconds: float = DEAD_SECONDS) -> 
         WorldError: there is no such device, or the launcher's variables are incomplete.
     """
     rank, size, local_rank = read_place(os.environ)
-    chosen = _device(device, local_rank)
+    chosen = choose_device(device, local_rank=local_rank)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if size == 1:
@@ -75,6 +75,35 @@ def start_world(device: str = "auto", *, dead_seconds: float = DEAD_SECONDS) -> 
     heartbeat = Heartbeat(rank=rank, size=size, dead_seconds=dead_seconds)
     heartbeat.start()
     return World(rank=rank, size=size, local_rank=local_rank, device=chosen, heartbeat=heartbeat)
+
+
+def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
+    """The device that ``name`` means: "cpu", "cuda", "cuda:N", or "auto" (a GPU where there is one).
+
+    "cuda" is GPU ``local_rank`` of those that this process sees; where it sees one alone, as under SLURM's
+    --gpus-per-task or --gpu-bind=single:1, it is that one.
+
+    Raises:
+        WorldError: there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise WorldError(f"device ({name}) is unknown; use auto, cpu, cuda or cuda:N")
+    if device.type == "cpu":
+        return device
+    visible = torch.cuda.device_count()
+    index = device.index if device.index is not None else 0 if visible == 1 else local_rank
+    if index >= visible:
+        raise WorldError(
+            f"device ({name}) needs GPU {index}, and {visible} are visible; use device=cpu, "
+            "or start at most one process a GPU"
+        )
+    return torch.device("cuda", index)
 
 
 def stop_world(world: World) -> None:
@@ -221,21 +250,3 @@ def like(value: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     if not isinstance(target, DTensor):
         return value
     return distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
-
-
-def _device(name: str, local_rank: int) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise WorldError(f"device ({name}) is unknown; use auto, cpu, cuda or cuda:N") from None
-    if device.type != "cuda":
-        return device
-    index = local_rank if device.index is None else device.index
-    if index >= torch.cuda.device_count():
-        raise WorldError(
-            f"device ({name}) needs GPU {index}, and {torch.cuda.device_count()} are visible; use device=cpu, "
-            "or start at most one process a GPU"
-        )
-    return torch.device("cuda", index)

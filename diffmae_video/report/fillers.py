@@ -51,25 +51,38 @@ def fill_nearest(video: Tensor, mask: Mask, *, tubelet: int, patch_size: int) ->
     return unpatchify(filled, grid, tubelet=tubelet, patch_size=patch_size)
 
 
-def hidden_pixels(video: Tensor, mask: Mask, *, tubelet: int, patch_size: int) -> Tensor:
-    """Which pixels of the clips are hidden: bool (B, frames, height, width)."""
-    grid = _grid(video, tubelet, patch_size)
-    cubes = mask.hidden()[..., None].expand(-1, -1, tubelet * patch_size**2)
-    return unpatchify(cubes, grid, tubelet=tubelet, patch_size=patch_size)[:, :, 0]
+def hidden_pixels(hidden: Tensor, grid: tuple[int, int, int], *, tubelet: int, patch_size: int) -> Tensor:
+    """The pixels of hidden cubes: (..., N) bool to (..., frames, height, width)."""
+    cubes = hidden.reshape(-1, hidden.shape[-1], 1).expand(-1, -1, 3 * tubelet * patch_size**2)
+    pixels = unpatchify(cubes, grid, tubelet=tubelet, patch_size=patch_size)[:, :, 0]
+    return pixels.unflatten(0, hidden.shape[:-1])
 
 
-def measure(original: Tensor, filled: Tensor, hidden: Tensor) -> Quality:
-    """PSNR and SSIM of a filling over the hidden pixels.
+class Measure:
+    """PSNR and SSIM of a filling over the hidden pixels, of clips that come bit by bit.
 
-    PSNR is taken of each clip's mean squared error and then averaged over the clips. SSIM is computed frame by
-    frame on the whole picture (its windows need their surroundings) and averaged over the hidden pixels.
+    PSNR is taken of each clip's mean squared error and then averaged over the clips that hide something. SSIM is
+    computed frame by frame on the whole picture (its windows need their surroundings) and averaged over the pixels.
     """
-    error = (original - filled).square().mean(2)  # (B, frames, height, width)
-    per_clip = (error * hidden).sum((1, 2, 3)) / hidden.sum((1, 2, 3))
-    psnr = -10 * per_clip.clamp(min=1e-10).log10()  # 100 dB for equal pictures
-    frames = zip(_frames(original), _frames(filled), hidden.flatten(0, 1).cpu().numpy(), strict=True)
-    ssim = np.concatenate([_ssim_map(a, b)[where] for a, b, where in frames])
-    return Quality(psnr=float(psnr.mean()), ssim=float(ssim.mean()))
+
+    def __init__(self) -> None:
+        self._psnr: list[float] = []
+        self._ssim_sum, self._pixels = 0.0, 0
+
+    def add(self, original: Tensor, filled: Tensor, hidden: Tensor) -> None:
+        """Measure clips at their ``hidden`` pixels (B, frames, height, width)."""
+        error = (original - filled).square().mean(2)  # (B, frames, height, width)
+        count = hidden.sum((1, 2, 3))
+        per_clip = (error * hidden).sum((1, 2, 3))[count > 0] / count[count > 0]
+        self._psnr += (-10 * per_clip.clamp(min=1e-10).log10()).tolist()  # 100 dB for equal pictures
+        for a, b, where in zip(_frames(original), _frames(filled), hidden.flatten(0, 1).cpu().numpy(), strict=True):
+            if where.any():
+                self._ssim_sum += float(_ssim_map(a, b)[where].sum())
+                self._pixels += int(where.sum())
+
+    def quality(self) -> Quality:
+        """Of all that was added."""
+        return Quality(psnr=float(np.mean(self._psnr)), ssim=self._ssim_sum / self._pixels)
 
 
 def _grid(video: Tensor, tubelet: int, patch_size: int) -> tuple[int, int, int]:

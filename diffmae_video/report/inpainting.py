@@ -3,164 +3,164 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from diffmae_video.diffusion import DiffMAE, inpaint, pixel_limits
-from diffmae_video.diffusion.holes import box_hole, centre_hole, mask_of_hole, read_hole
-from diffmae_video.errors import UserError
-from diffmae_video.model import MASK_KINDS, Mask, draw_masks
-from diffmae_video.report.figures import inpainting_figure, paint_hidden
-from diffmae_video.report.fillers import Quality, fill_mean, fill_nearest, hidden_pixels, measure
-from diffmae_video.report.video import Film, write_video
+from diffmae_video.model import Mask
+from diffmae_video.report.figures import paint_hidden
+from diffmae_video.report.fillers import Measure, Quality, fill_mean, fill_nearest, hidden_pixels
+from diffmae_video.report.film import Film, read_windows
+from diffmae_video.report.video import VideoWriter, open_writer
 from diffmae_video.seeding import generator
 
-MASK_FORMS = (
-    f"{'|'.join(MASK_KINDS)}:RATIO, centre, box:x,y,w,h,t0,t1, or a picture or video that is white where hidden"
-)
 SHOWN_SIDE = 128  # pixels: small clips are enlarged to at least this in comparison.mp4
+FRAMES_AT_ONCE = 128  # of all clips in work: what bounds the memory
+CRF = 12
+FILLINGS = ("mean colour", "nearest cube", "one step", "sample")
+SIDE_BY_SIDE = ("original", "seen", "nearest cube", "sample")  # of comparison.mp4
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a model is sampled."""
+    """How a model is sampled, and on pixels of which mean and deviation."""
 
     num_steps: int
+    mean: Sequence[float]
+    std: Sequence[float]
     sampler: str = "ddim"
     eta: float = 0.0
     seed: int = 0
-    batch_size: int = 16
 
 
-def parse_mask(text: str, model: DiffMAE, *, num_clips: int, seed: int) -> Mask:
-    """The masks of ``num_clips`` clips from their description, one of ``MASK_FORMS``.
+@dataclass(frozen=True)
+class Filled:
+    """What filling a film gives beside the videos: the measures, and one clip to look at."""
 
-    Random masks differ from clip to clip; the others hide the same of every clip.
+    qualities: dict[str, Quality]
+    rows: dict[str, Tensor]  # of the clip: name to frames (T, 3, size, size) float in 0...1
+    seconds: list[float]  # when the clip's frames are shown
 
-    Raises:
-        UserError: the description is none of the forms, or hides all or nothing.
+
+def inpaint_film(
+    model: DiffMAE, film: Film, hidden: Tensor, sampling: Sampling, *, folder: Path, shown: int = 0
+) -> Filled:
+    """Fill a film a few windows at a time, and write it.
+
+    ``folder`` gets inpainted.mp4 (the sample) and comparison.mp4 (original, seen, nearest cube, sample), with the
+    film's frames at the film's times.
+
+    Args:
+        model: a trained model, in eval mode, on its device.
+        film: see ``open_film``.
+        hidden: (W, s, cubes) bool, the hidden cubes of each clip.
+        sampling: how.
+        folder: there already.
+        shown: the window whose first clip is kept to look at; the last where there are fewer.
     """
-    encoder = model.encoder
-    kind, _, detail = text.partition(":")
-    if kind in MASK_KINDS:
-        generators = [generator(seed, "inpaint mask", clip) for clip in range(num_clips)]
-        return draw_masks(kind, encoder.grid, ratio=_ratio(text, detail), generators=generators)
-    if text == "centre":
-        hole = centre_hole(encoder.clip_size)
-    elif kind == "box":
-        hole = box_hole(encoder.clip_size, **_box(text, detail))
-    elif Path(text).exists():
-        hole = read_hole(text, encoder.clip_size)
-    else:
-        raise UserError(f"mask {text!r} is no file and none of the forms; give {MASK_FORMS}")
-    return mask_of_hole(hole, tubelet=encoder.tubelet, patch_size=encoder.patch_size, batch=num_clips)
+    windows, clips, frames = film.places.shape
+    at_once = max(1, FRAMES_AT_ONCE // (clips * frames))
+    shown = min(shown, windows - 1)
+    measures = {name: Measure() for name in FILLINGS}
+    kept: dict[str, Tensor] = {}
+    with ExitStack() as files, tqdm(total=len(film), desc="inpaint", unit="frame", delay=1) as bar:
+        writers = [
+            files.enter_context(open_writer(folder / name, fps=film.fps, crf=CRF))
+            for name in ("inpainted.mp4", "comparison.mp4")
+        ]
+        for part, pixels in read_windows(film, at_once=at_once):
+            rows = fill_windows(model, pixels, hidden[part], sampling, first=part.start)
+            cubes = _hidden(model, hidden[part])  # (w, s, T, size, size)
+            new = torch.from_numpy(film.fresh[part])[..., None, None]
+            for name, measure in measures.items():
+                original, filled, where = (x.flatten(0, 1) for x in (rows["original"], rows[name], cubes & new))
+                measure.add(original, filled, where)
+            for writer, names in zip(writers, (("sample",), SIDE_BY_SIDE), strict=True):
+                _write(writer, [rows[name] for name in names], film, part)
+            if part.start <= shown < part.stop:
+                kept = {name: clips[shown - part.start, 0] for name, clips in rows.items() if name != "mean colour"}
+            bar.update(int(new.sum()))
+    return Filled(
+        {name: measure.quality() for name, measure in measures.items()},
+        kept,
+        film.seconds[film.numbers[shown, 0]].tolist(),
+    )
 
 
-def fill_film(
-    model: DiffMAE, film: Film, mask: Mask, sampling: Sampling, *, mean: Sequence[float], std: Sequence[float]
+def fill_windows(
+    model: DiffMAE, pixels: Tensor, hidden: Tensor, sampling: Sampling, *, first: int
 ) -> dict[str, Tensor]:
-    """Fill the hidden cubes of every clip: by the mean colour, the nearest cube, one step, and a sample.
+    """Fill clips (w, s, T, 3, size, size) uint8 by the mean colour, the nearest cube, one step, and a sample.
 
     "one step" is the model's first prediction from pure noise: its guess at the mean of all that could be hidden,
-    which squared error favours; a sample is one of the possibilities.
+    which squared error favours; a sample is one of the possibilities. Clips that hide nothing stay as they are.
+
+    The clips of a window alternate in time, so they are sampled from the same noise: what fills a hole doesn't flicker
+    from one frame to the next.
 
     Returns:
-        name to clips (K, frames, 3, height, width) float in 0...1.
+        "original", "seen", and the four fillings: float in 0...1, of the shape of ``pixels``, on the CPU.
     """
-    video = film.clips.float() / 255
+    video = pixels.float() / 255
+    one_step = Sampling(num_steps=1, mean=sampling.mean, std=sampling.std, seed=sampling.seed)
     cut = {"tubelet": model.encoder.tubelet, "patch_size": model.encoder.patch_size}
-    one_step = Sampling(num_steps=1, seed=sampling.seed, batch_size=sampling.batch_size)
-    return {
-        "mean colour": fill_mean(video, mask, **cut),
-        "nearest cube": fill_nearest(video, mask, **cut),
-        "one step": _sample(model, video, mask, one_step, mean=mean, std=std),
-        "sample": _sample(model, video, mask, sampling, mean=mean, std=std),
-    }
+    rows = {"original": video, "seen": paint_hidden(video, _hidden(model, hidden))}
+    rows |= {name: video.clone() for name in FILLINGS}
+    for clip in range(video.shape[1]):
+        counts = hidden[:, clip].sum(1)
+        for count in counts.unique().tolist():
+            if not count:
+                continue
+            which = (counts == count).nonzero()[:, 0]  # a batch's clips hide equally many cubes
+            some, mask = video[which, clip], Mask.from_bool(hidden[which, clip])
+            rows["mean colour"][which, clip] = fill_mean(some, mask, **cut)
+            rows["nearest cube"][which, clip] = fill_nearest(some, mask, **cut)
+            key = (first, count)
+            rows["one step"][which, clip] = _sample(model, some, mask, one_step, key=key)
+            rows["sample"][which, clip] = _sample(model, some, mask, sampling, key=key)
+    return rows
 
 
-def measure_all(film: Film, filled: dict[str, Tensor], model: DiffMAE, mask: Mask) -> dict[str, Quality]:
-    """Quality of each filling over the hidden pixels."""
-    video = film.clips.float() / 255
-    hidden = hidden_pixels(video, mask, tubelet=model.encoder.tubelet, patch_size=model.encoder.patch_size)
-    return {name: measure(video, other, hidden) for name, other in filled.items()}
+def _hidden(model: DiffMAE, hidden: Tensor) -> Tensor:
+    encoder = model.encoder
+    return hidden_pixels(hidden, encoder.grid, tubelet=encoder.tubelet, patch_size=encoder.patch_size)
 
 
-def write_films(folder: Path, film: Film, filled: dict[str, Tensor], model: DiffMAE, mask: Mask) -> list[Path]:
-    """Write ``inpainted.mp4`` (the sample) and ``comparison.mp4`` (original, seen, nearest cube, sample)."""
-    rows = _rows(film, filled, model, mask)
-    scale = max(1, SHOWN_SIDE // film.clips.shape[-1])
-    beside = torch.cat([_enlarge(rows[name], scale) for name in rows if name != "one step"], dim=-1)
-    paths = {"inpainted.mp4": filled["sample"], "comparison.mp4": beside}
-    for name, clips in paths.items():
-        frames = (clips.clamp(0, 1) * 255).round().to(torch.uint8).flatten(0, 1).permute(0, 2, 3, 1)
-        write_video(folder / name, _even(frames.numpy()), fps=film.fps, crf=12)
-    return [folder / name for name in paths]
+def _sample(model: DiffMAE, video: Tensor, mask: Mask, sampling: Sampling, *, key: tuple[int, ...]) -> Tensor:
+    """Clips (B, T, 3, size, size) in 0...1 with their hidden cubes sampled on the model's device; back on the CPU."""
+    device = next(model.parameters()).device
+    shift, scale = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (sampling.mean, sampling.std))
+    filled = inpaint(
+        model,
+        (video.to(device) - shift) / scale,
+        mask.to(device),
+        num_steps=sampling.num_steps,
+        sampler=sampling.sampler,
+        eta=sampling.eta,
+        generator=generator(sampling.seed, "inpaint noise", *key, device=device),
+        limits=pixel_limits(sampling.mean, sampling.std),
+    )
+    return (filled.float() * scale + shift).clamp(0, 1).cpu()
 
 
-def draw_clip(
-    path: Path, film: Film, filled: dict[str, Tensor], model: DiffMAE, mask: Mask, *, clip: int, title: str
-) -> None:
-    """Draw one clip's original, what the model saw, and the fillings."""
-    rows = {name: clips[clip] for name, clips in _rows(film, filled, model, mask).items()}
-    inpainting_figure(path, rows, title=title, seconds=film.seconds[clip].tolist())
+def _write(writer: VideoWriter, rows: list[Tensor], film: Film, part: slice) -> None:
+    """Write the windows' new frames in the film's order, the rows side by side."""
+    fresh, numbers = film.fresh[part].reshape(-1), film.numbers[part].reshape(-1)
+    side = rows[0].shape[-1]
+    scale = max(1, SHOWN_SIDE // side) if len(rows) > 1 else 1
+    for place in sorted(np.flatnonzero(fresh), key=lambda place: numbers[place]):
+        beside = torch.cat([row.flatten(0, 2)[place] for row in rows], dim=-1)  # (3, size, rows * size)
+        large = beside.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+        frame = (large.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        writer.write(_even(frame), second=float(film.seconds[numbers[place]]))
 
 
-def quality_table(qualities: dict[str, Quality]) -> dict[str, dict[str, float]]:
-    """Plain numbers for JSON."""
-    return {name: quality._asdict() for name, quality in qualities.items()}
-
-
-def _sample(
-    model: DiffMAE, video: Tensor, mask: Mask, sampling: Sampling, *, mean: Sequence[float], std: Sequence[float]
-) -> Tensor:
-    shift, scale = (video.new_tensor(values).view(-1, 1, 1) for values in (mean, std))
-    parts = []
-    for start in range(0, len(video), sampling.batch_size):
-        part = slice(start, start + sampling.batch_size)
-        filled = inpaint(
-            model,
-            (video[part] - shift) / scale,
-            Mask(mask.visible[part], mask.masked[part]),
-            num_steps=sampling.num_steps,
-            sampler=sampling.sampler,
-            eta=sampling.eta,
-            generator=generator(sampling.seed, "inpaint noise", start),
-            limits=pixel_limits(mean, std),
-        )
-        parts.append((filled * scale + shift).clamp(0, 1))
-    return torch.cat(parts)
-
-
-def _rows(film: Film, filled: dict[str, Tensor], model: DiffMAE, mask: Mask) -> dict[str, Tensor]:
-    video = film.clips.float() / 255
-    hidden = hidden_pixels(video, mask, tubelet=model.encoder.tubelet, patch_size=model.encoder.patch_size)
-    shown = {name: filled[name] for name in ("nearest cube", "one step", "sample")}
-    return {"original": video, "seen": paint_hidden(video, hidden), **shown}
-
-
-def _enlarge(clips: Tensor, scale: int) -> Tensor:
-    return clips.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
-
-
-def _even(frames: np.ndarray) -> np.ndarray:
-    """Frames (T, height, width, 3) cut to an even height and width."""
-    return frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
-
-
-def _ratio(text: str, detail: str) -> float:
-    try:
-        return float(detail)
-    except ValueError:
-        raise UserError(f"mask {text!r} has no ratio; write for example {text.partition(':')[0]}:0.75") from None
-
-
-def _box(text: str, detail: str) -> dict[str, int]:
-    numbers = detail.split(",")
-    names = ("x", "y", "w", "h", "t0", "t1")
-    if len(numbers) != len(names) or not all(number.strip().lstrip("-").isdigit() for number in numbers):
-        raise UserError(f"mask {text!r} must be box:x,y,w,h,t0,t1 in whole pixels and frames, as box:8,8,16,16,0,8")
-    return {name: int(number) for name, number in zip(names, numbers, strict=True)}
+def _even(frame: np.ndarray) -> np.ndarray:
+    """A frame (height, width, 3) cut to an even height and width."""
+    return np.ascontiguousarray(frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2])

@@ -19,7 +19,7 @@ from diffmae_video.diffusion.process import add_noise
 from diffmae_video.engine.weights import load_diffmae
 from diffmae_video.model import Mask, draw_mask
 from diffmae_video.model.patches import put, take, unpatchify
-from diffmae_video.report.video import read_film
+from diffmae_video.report.film import open_film, read_windows
 from diffmae_video.seeding import generator
 
 matplotlib.use("Agg")  # a file only; no display is needed
@@ -105,7 +105,7 @@ def make_rows(asked: argparse.Namespace) -> dict[str, list[tuple[str, Tensor]]]:
     """All pictures of the figure, of the clip's middle frame."""
     model, recipe = load_diffmae(asked.run)
     data = recipe.data
-    film = read_film(
+    film = open_film(
         asked.video,
         num_frames=data.num_frames,
         stride_frames=data.stride_frames,
@@ -114,7 +114,8 @@ def make_rows(asked: argparse.Namespace) -> dict[str, list[tuple[str, Tensor]]]:
         max_clips=1,
     )
     shift, scale = (torch.tensor(values)[:, None, None] for values in (data.mean, data.std))
-    video = (film.clips / 255 - shift) / scale
+    _, clips = next(read_windows(film, at_once=1))
+    video = (clips[0] / 255 - shift) / scale
     made = generator("figure mask", asked.seed)
     mask = draw_mask(recipe.mask.kind, model.encoder.grid, ratio=recipe.mask.ratio, generator=made)
 

@@ -1,33 +1,14 @@
-"""Holes to inpaint: boxes, files, and the cubes they hide."""
+"""Holes to inpaint: boxes, and the cubes they hide."""
 
 from __future__ import annotations
 
-import av
-import numpy as np
 import pytest
 import torch
 
-from diffmae_video.diffusion import box_hole, centre_hole, mask_of_hole, read_hole
+from diffmae_video.diffusion import box_hole, centre_hole, mask_of_hole
 from diffmae_video.errors import UserError
 
 SIZE = (4, 8, 12)
-
-
-def save_video(path, frames, codec="ffv1", pix_fmt="gray"):
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=10)
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pix_fmt
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray").reformat(format=pix_fmt)))
-        container.mux(stream.encode())
-
-
-def save_picture(path, picture):
-    with av.open(str(path), "w", format="image2") as container:
-        stream = container.add_stream("png", rate=1)
-        stream.width, stream.height, stream.pix_fmt = picture.shape[1], picture.shape[0], "gray"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="gray")))
-        container.mux(stream.encode())
 
 
 def test_a_box_is_where_it_says():
@@ -51,37 +32,6 @@ def test_a_cube_is_hidden_if_any_of_its_pixels_is():
     mask = mask_of_hole(hole, tubelet=2, patch_size=4, batch=3)
     assert mask.masked.tolist() == [[1 * 6 + 1 * 3 + 1]] * 3
     assert mask.visible.shape == (3, 11)
-
-
-def test_a_picture_is_held_through_time_and_resized_by_the_nearest_pixel(tmp_path):
-    picture = np.zeros((4, 6), dtype=np.uint8)
-    picture[1, 2:5] = 255
-    save_picture(tmp_path / "mask.png", picture)
-    hole = read_hole(tmp_path / "mask.png", SIZE)
-    assert torch.equal(hole, box_hole(SIZE, x=4, y=2, w=6, h=2, t0=0, t1=4))
-
-
-def test_a_mask_video_moves(tmp_path):
-    expected = torch.rand(4, 8, 12) > 0.5
-    save_video(tmp_path / "mask.mkv", (expected * 255).to(torch.uint8).numpy())
-    assert torch.equal(read_hole(tmp_path / "mask.mkv", SIZE), expected)
-
-
-def test_a_lossy_mask_video_is_cut_at_half_grey(tmp_path):
-    expected = box_hole((4, 32, 32), x=8, y=8, w=16, h=8, t0=0, t1=4)
-    save_video(tmp_path / "mask.mp4", (expected * 255).to(torch.uint8).numpy(), codec="libx264", pix_fmt="yuv420p")
-    assert torch.equal(read_hole(tmp_path / "mask.mp4", (4, 32, 32)), expected)
-
-
-def test_files_that_do_not_fit_are_refused(tmp_path):
-    save_video(tmp_path / "three.mkv", np.zeros((3, 8, 12), dtype=np.uint8))
-    with pytest.raises(UserError, match="has 3 frames; give one picture, or one frame for each of the 4"):
-        read_hole(tmp_path / "three.mkv", SIZE)
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(UserError, match="can't be read as a picture or video"):
-        read_hole(tmp_path / "text.png", SIZE)
-    with pytest.raises(UserError, match="can't be read"):
-        read_hole(tmp_path / "missing.png", SIZE)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from diffmae_video.model import Mask, draw_masks
-from diffmae_video.report.fillers import fill_mean, fill_nearest, hidden_pixels, measure
+from diffmae_video.report.fillers import Measure, Quality, fill_mean, fill_nearest, hidden_pixels
 
 GRID, TUBELET, PATCH = (4, 3, 3), 2, 4
 CUT = {"tubelet": TUBELET, "patch_size": PATCH}
@@ -23,6 +23,12 @@ def video() -> Tensor:
 
 def masks(kind: str) -> Mask:
     return draw_masks(kind, GRID, ratio=0.7, generators=[torch.Generator().manual_seed(i) for i in range(3)])
+
+
+def measure(original: Tensor, filled: Tensor, hidden: Tensor) -> Quality:
+    measured = Measure()
+    measured.add(original, filled, hidden)
+    return measured.quality()
 
 
 def cube(t: int, y: int, x: int) -> tuple[slice, slice, slice, slice]:
@@ -38,7 +44,7 @@ def places(index: Tensor) -> list[tuple[int, int, int]]:
 @pytest.mark.parametrize("kind", ["random", "tube", "frame"])
 def test_hidden_pixels_are_those_of_the_hidden_cubes(kind: str, video: Tensor) -> None:
     mask = masks(kind)
-    hidden = hidden_pixels(video, mask, **CUT)
+    hidden = hidden_pixels(mask.hidden(), GRID, **CUT)
     for clip, index in zip(hidden, mask.masked, strict=True):
         expected = torch.zeros(8, 3, 12, 12, dtype=torch.bool)
         for place in places(index):
@@ -50,7 +56,7 @@ def test_hidden_pixels_are_those_of_the_hidden_cubes(kind: str, video: Tensor) -
 def test_mean_fills_with_the_mean_of_what_is_visible(kind: str, video: Tensor) -> None:
     mask = masks(kind)
     filled = fill_mean(video, mask, **CUT)
-    hidden = hidden_pixels(video, mask, **CUT)
+    hidden = hidden_pixels(mask.hidden(), GRID, **CUT)
     for clip, other, where in zip(video, filled, hidden, strict=True):
         color = torch.stack([clip[:, c][~where].mean() for c in range(3)])
         expected = torch.where(where[:, None], color.view(3, 1, 1), clip)
@@ -76,7 +82,7 @@ def test_nearest_copies_a_still_film_exactly_where_its_places_were_seen() -> Non
 
 
 def test_psnr_of_a_constant_error_is_its_closed_form(video: Tensor) -> None:
-    hidden = hidden_pixels(video, masks("random"), **CUT)
+    hidden = hidden_pixels(masks("random").hidden(), GRID, **CUT)
     shifted = torch.where(hidden[:, :, None], video + 0.1, video)
     assert measure(video, shifted, hidden).psnr == pytest.approx(20.0, abs=1e-3)
     # Visible pixels don't count.
@@ -85,7 +91,7 @@ def test_psnr_of_a_constant_error_is_its_closed_form(video: Tensor) -> None:
 
 
 def test_psnr_is_averaged_over_clips_not_over_errors(video: Tensor) -> None:
-    hidden = hidden_pixels(video, masks("random"), **CUT)
+    hidden = hidden_pixels(masks("random").hidden(), GRID, **CUT)
     errors = torch.tensor([0.1, 0.01, 0.2]).view(3, 1, 1, 1, 1)
     expected = sum(-20 * math.log10(e) for e in (0.1, 0.01, 0.2)) / 3
     assert measure(video, video + errors, hidden).psnr == pytest.approx(expected, abs=1e-3)
@@ -100,3 +106,14 @@ def test_ssim_of_everything_hidden_is_scikit_images(video: Tensor) -> None:
     ]
     assert measure(video, other, hidden).ssim == pytest.approx(sum(maps) / len(maps), abs=1e-6)
     assert measure(video, video, hidden).ssim == pytest.approx(1.0, abs=1e-6)
+
+
+def test_clips_measured_in_parts_are_clips_measured_at_once(video: Tensor) -> None:
+    other = (video + 0.2 * torch.rand(video.shape, generator=torch.Generator().manual_seed(2))).clamp(0, 1)
+    hidden = hidden_pixels(masks("random").hidden(), GRID, **CUT)
+    hidden[0, :, :7] = False  # clips don't hide equally much
+    parts = Measure()
+    parts.add(video[:1], other[:1], torch.zeros_like(hidden[:1]))  # nothing hidden: nothing to measure
+    for i in range(3):
+        parts.add(video[i : i + 1], other[i : i + 1], hidden[i : i + 1])
+    assert parts.quality() == pytest.approx(measure(video, other, hidden), abs=1e-6)

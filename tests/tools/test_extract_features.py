@@ -11,7 +11,7 @@ import torch
 
 from diffmae_video import load_encoder
 from diffmae_video.engine.pixels import normalize
-from diffmae_video.report.video import read_film
+from diffmae_video.report.film import open_film, read_windows
 
 
 def run_tool(run: Path, videos: Path, listed: Path, out: Path, *more: str) -> int:
@@ -29,8 +29,9 @@ def test_features_are_the_encoders(pretrained: Path, tiny_videos: Path, tmp_path
         assert saved["classes"].tolist() == ["still", "left", "right"]
         features = saved["features"]
     # The middle clip of 20 steps: 7 steps long, so it starts at step 6.
-    film = read_film(tiny_videos / "val-2.mp4", num_frames=20, stride_frames=1, fps=10, crop_size=32, max_clips=1)
-    clip = normalize(film.clips[:, 6:13:2], mean=[0.45] * 3, std=[0.225] * 3)
+    film = open_film(str(tiny_videos / "val-2.mp4"), num_frames=20, stride_frames=1, fps=10, crop_size=32)
+    _, clips = next(read_windows(film, at_once=1))
+    clip = normalize(clips[0, :, 6:13:2], mean=[0.45] * 3, std=[0.225] * 3)
     with torch.no_grad():
         expected = load_encoder(pretrained).features(clip)[0]
     np.testing.assert_allclose(features[2], expected.numpy(), rtol=0, atol=2e-2)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import av
 import inpaint
@@ -12,12 +14,18 @@ import pytest
 import torch
 from PIL import Image
 
+from diffmae_video.diffusion import DiffMAE
 from diffmae_video.engine.build import build_diffmae
 from diffmae_video.engine.checkpoint import save_checkpoint
 from diffmae_video.engine.weights import load_diffmae
+from diffmae_video.model import Mask
 from diffmae_video.recipe import dump_recipe, load_recipe
-from diffmae_video.report.inpainting import Sampling, fill_film, parse_mask
-from diffmae_video.report.video import read_film
+from diffmae_video.report import inpainting
+from diffmae_video.report.fillers import hidden_pixels
+from diffmae_video.report.film import open_film, read_windows
+from diffmae_video.report.inpainting import FILLINGS, Sampling, fill_windows
+from diffmae_video.report.masks import parse_mask
+from diffmae_video.report.video import write_video
 
 
 def run_tool(run: Path, video: Path, out: Path, *arguments: str) -> int:
@@ -65,45 +73,142 @@ def test_the_same_seed_gives_the_same_numbers(pretrained: Path, tiny_videos: Pat
     assert told[0]["sample"] != told[2]["sample"]
 
 
-def test_visible_pixels_are_kept_and_hidden_ones_never_read(pretrained: Path, tiny_videos: Path) -> None:
+@pytest.fixture
+def tiny(pretrained: Path) -> tuple[DiffMAE, Sampling]:
     model, recipe = load_diffmae(pretrained)
-    film = read_film(tiny_videos / "val-0.mp4", num_frames=4, stride_frames=2, fps=10, crop_size=32, max_clips=2)
-    mask = parse_mask("centre", model, num_clips=2, seed=0)
-    blind = film.clips.clone()
+    return model, Sampling(2, recipe.data.mean, recipe.data.std)
+
+
+def test_visible_pixels_are_kept_and_hidden_ones_never_read(tiny: tuple[DiffMAE, Sampling], tiny_videos: Path) -> None:
+    film = open_film(str(tiny_videos / "val-0.mp4"), num_frames=4, stride_frames=2, fps=10, crop_size=32)
+    hidden = parse_mask("centre", film, tubelet=2, patch_size=8, seed=0)
+    part, clips = next(read_windows(film, at_once=2))
+    blind = clips.clone()
     blind[..., 8:24, 8:24] = 0
-    options = {"mean": recipe.data.mean, "std": recipe.data.std}
-    seen = fill_film(model, film, mask, Sampling(num_steps=2), **options)
-    unseen = fill_film(model, film._replace(clips=blind), mask, Sampling(num_steps=2), **options)
-    for name, clips in seen.items():
-        torch.testing.assert_close(clips, unseen[name], rtol=0, atol=1e-6)
-        outside = torch.ones(32, 32, dtype=torch.bool)
-        outside[8:24, 8:24] = False
-        torch.testing.assert_close(clips[..., outside], film.clips.float()[..., outside] / 255, rtol=0, atol=1e-6)
+    seen, unseen = (fill_windows(tiny[0], pixels, hidden[part], tiny[1], first=0) for pixels in (clips, blind))
+    outside = torch.ones(32, 32, dtype=torch.bool)
+    outside[8:24, 8:24] = False
+    for name in FILLINGS:
+        torch.testing.assert_close(seen[name], unseen[name], rtol=0, atol=1e-6)
+        torch.testing.assert_close(seen[name][..., outside], clips[..., outside] / 255, rtol=0, atol=1e-6)
+        assert not torch.equal(seen[name], clips / 255)
 
 
-@pytest.mark.parametrize(
-    ("text", "hidden"),
-    [
-        ("random:0.75", 24),
-        ("tube:0.5", 16),
-        ("frame:0.5", 16),
-        ("centre", 8),  # the middle 16 x 16 of 32 x 32 pixels: 4 of 16 places, twice
-        ("box:0,0,8,8,0,2", 1),
-        ("box:7,7,2,2,0,4", 8),  # a pixel of a cube hides all of it
-    ],
-)
-def test_forms_of_mask(text: str, hidden: int, pretrained: Path) -> None:
-    model, _ = load_diffmae(pretrained)
-    mask = parse_mask(text, model, num_clips=3, seed=0)
-    assert mask.masked.shape == (3, hidden)
-    assert mask.visible.shape == (3, 32 - hidden)
+def test_clips_that_hide_unequally_are_each_filled_alone(tiny: tuple[DiffMAE, Sampling]) -> None:
+    """As masks that move hide: 3, 5, 3 and no cubes; and each clip as if the others weren't there."""
+    pixels = torch.randint(0, 256, (4, 1, 4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    hidden = torch.zeros(4, 1, 32, dtype=torch.bool)
+    hidden[0, 0, :3] = hidden[1, 0, 8:13] = hidden[2, 0, 20:23] = True
+    rows = fill_windows(tiny[0], pixels, hidden, tiny[1], first=0)
+    where = hidden_pixels(hidden, (2, 4, 4), tubelet=2, patch_size=8)[:, :, :, None].expand_as(rows["sample"])
+    for name in FILLINGS:
+        torch.testing.assert_close(rows[name][~where], (pixels / 255)[~where], rtol=0, atol=1e-6)
+        changed = ((rows[name] - pixels / 255).abs() > 1e-3).flatten(1).any(1)
+        assert changed.tolist() == [True, True, True, False], name
+    alone = fill_windows(tiny[0], pixels[1:2], hidden[1:2], tiny[1], first=0)
+    for name in FILLINGS:
+        torch.testing.assert_close(alone[name], rows[name][1:2], rtol=0, atol=1e-5)
 
 
-def test_mask_from_a_picture(pretrained: Path, tiny_videos: Path, tmp_path: Path) -> None:
-    white = np.zeros((32, 32), dtype=np.uint8)
-    white[:, 16:] = 255
-    Image.fromarray(white).save(tmp_path / "mask.png")
-    assert run_tool(pretrained, tiny_videos / "val-0.mp4", tmp_path / "out", "--mask", str(tmp_path / "mask.png")) == 0
+def test_clips_that_alternate_are_sampled_from_the_same_noise(tiny: tuple[DiffMAE, Sampling]) -> None:
+    """A film that stands still is filled with a picture that stands still."""
+    still = torch.randint(0, 256, (1, 1, 1, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    hidden = torch.zeros(1, 3, 32, dtype=torch.bool)
+    hidden[..., 4:12] = True
+    rows = fill_windows(tiny[0], still.expand(1, 3, 4, -1, -1, -1), hidden, tiny[1], first=0)
+    assert torch.equal(rows["sample"][:, 0], rows["sample"][:, 1])
+    assert torch.equal(rows["sample"][:, 0], rows["sample"][:, 2])
+    other = fill_windows(tiny[0], still.expand(1, 3, 4, -1, -1, -1), hidden, tiny[1], first=1)
+    assert not torch.equal(rows["sample"], other["sample"])
+
+
+def test_everything_goes_to_the_models_device(tiny: tuple[DiffMAE, Sampling], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clips, masks and generators, on a device that this machine has; samples come back."""
+    model = tiny[0].to("meta")
+    devices = []
+
+    def fake_generator(*key: object, device: torch.device) -> SimpleNamespace:
+        return SimpleNamespace(device=device)
+
+    def fake_inpaint(model: DiffMAE, video: torch.Tensor, mask: Mask, **rest: Any) -> torch.Tensor:
+        devices.append({video.device.type, mask.masked.device.type, rest["generator"].device.type})
+        return torch.empty(video.shape, device="meta")
+
+    monkeypatch.setattr(inpainting, "generator", fake_generator)
+    monkeypatch.setattr(inpainting, "inpaint", fake_inpaint)
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: torch.zeros(tensor.shape))
+    pixels = torch.zeros(1, 1, 4, 3, 32, 32, dtype=torch.uint8)
+    hidden = torch.arange(32).view(1, 1, 32) < 9
+    rows = fill_windows(model, pixels, hidden, tiny[1], first=0)
+    assert devices == [{"meta"}, {"meta"}]
+    assert {clips.device.type for clips in rows.values()} == {"cpu"}
+
+
+@pytest.mark.parametrize(("frames", "rate"), [(90, 25), (7, 12.5), (3, 30)])
+def test_the_whole_film_comes_out_at_its_own_rate(
+    pretrained: Path, tmp_path: Path, frames: int, rate: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 8, (frames, 40, 52, 3), dtype=np.uint8)
+    pixels += 2 * np.arange(frames, dtype=np.uint8)[:, None, None, None]
+    write_video(tmp_path / "film.mp4", pixels, fps=rate, crf=4)
+    out = tmp_path / "out"
+    command = ["--run", str(pretrained), "--video", str(tmp_path / "film.mp4"), "--out", str(out), "--steps", "2"]
+    assert inpaint.main([*command, "--mask", "box:6,0,8,8"]) == 0
+    assert f"film.mp4: {frames} frames at {rate:g} a second" in capsys.readouterr().out
+    assert json.loads((out / "metrics.json").read_text())["frames"] == frames
+    for name in ("inpainted.mp4", "comparison.mp4"):
+        with av.open(str(out / name)) as container:
+            shown = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+        np.testing.assert_allclose([time for time, _ in shown], np.arange(frames) / rate, atol=1e-4)
+        # Below the hole each frame is the film's own.
+        levels = [picture[-8 * (len(picture) // 32) :, :32].mean() for _, picture in shown]
+        np.testing.assert_allclose(levels, pixels[:, 30:, 6:46].mean((1, 2, 3)), atol=3)
+        assert len(shown) == frames
+
+
+def test_a_limit_is_said(
+    pretrained: Path, tiny_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_tool(pretrained, tiny_videos / "val-0.mp4", tmp_path / "out") == 0
+    told = capsys.readouterr().out
+    assert "the first 8 of 20 frames at 10 a second, in 2 clips of 4 frames, 2 apart" in told
+    assert "the last 12 frames are left out (--max-clips)" in told
+
+
+def test_memory_is_bounded(
+    pretrained: Path, tiny_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the film, so many frames are in work."""
+    sizes = []
+    fill = inpainting.fill_windows
+
+    def counted(model: DiffMAE, pixels: torch.Tensor, *rest: Any, **named: Any) -> dict[str, torch.Tensor]:
+        sizes.append(pixels.shape[:3].numel())
+        return fill(model, pixels, *rest, **named)
+
+    monkeypatch.setattr(inpainting, "fill_windows", counted)
+    monkeypatch.setattr(inpainting, "FRAMES_AT_ONCE", 16)
+    command = ["--run", str(pretrained), "--video", str(tiny_videos / "val-0.mp4"), "--steps", "1"]
+    assert inpaint.main([*command, "--out", str(tmp_path / "out")]) == 0
+    assert sizes == [16, 8]  # windows of 8 frames, the last overlapping
+
+
+def test_what_is_wrong_shows_before_the_model_is_loaded(
+    pretrained: Path, tiny_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inpaint, "load_diffmae", lambda *_: pytest.fail("loaded"))
+    (tmp_path / "file").write_text("")
+    film = tiny_videos / "val-0.mp4"
+    for arguments in (
+        ["--out", str(tmp_path / "file" / "out")],
+        ["--out", "/proc/out"],
+        ["--mask", "box:0,0,99,8"],
+        ["--mask", "nowhere.png"],
+        ["--steps", "1001"],
+        ["--video", "nowhere.mp4"],
+        ["--device", "gpu"],
+    ):
+        assert run_tool(pretrained, film, tmp_path / "out", *arguments) == 2
 
 
 def test_a_picture_is_inpainted_too(pretrained: Path, tmp_path: Path) -> None:
@@ -116,9 +221,6 @@ def test_a_picture_is_inpainted_too(pretrained: Path, tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["--mask", "stripes:0.5"], "none of the forms"),
-        (["--mask", "random"], "has no ratio; write for example random:0.75"),
-        (["--mask", "random:1"], "hides 32 of the 32"),
-        (["--mask", "box:1,2,3"], "must be box:x,y,w,h,t0,t1"),
         (["--mask", "box:0,0,99,8,0,4"], "must lie in"),
         (["--steps", "0"], "0 must be a whole number, 1 or more"),
         (["--steps", "1001"], "must be in 1...1000"),

@@ -54,7 +54,7 @@ def test_its_clips_have_as_many_frames_as_they_say(path: Path) -> None:
     for rate in RATES[path.stem.split("_")[0]]:
         times = np.arange(round(10 * rate)) / rate
         assert clips.repeated_frames(times, fps=data.fps, stride_frames=data.stride_frames) == ""
-        line = clips.time_line(times, fps=data.fps)
+        line = clips.TimeLine(times, fps=data.fps)
         for i in range(20):
             steps = clips.dense_steps(
                 len(line), num_frames=data.num_frames, stride_frames=data.stride_frames, generator=generator(i)
@@ -65,7 +65,7 @@ def test_its_clips_have_as_many_frames_as_they_say(path: Path) -> None:
 def test_ssv2_clips_are_every_second_frame_of_the_file() -> None:
     """As VideoMAE's stride 2, which counts the frames of 12 a second: 16 frames over 2.5 seconds."""
     data = load_recipe(ROOT / "configs" / "ssv2_vitl.yaml").data
-    line = clips.time_line(np.arange(48) / 12, fps=data.fps)
+    line = clips.TimeLine(np.arange(48) / 12, fps=data.fps)
     steps = clips.dense_steps(
         len(line), num_frames=data.num_frames, stride_frames=data.stride_frames, generator=generator(0)
     )

@@ -150,7 +150,7 @@ def _time_one(dataset: TrainClips, position: int) -> list[float]:
 
     with PyavReader(path) as reader:
         mark()
-        line = clips.time_line(reader.times, fps=dataset.fps)
+        line = clips.TimeLine(reader.times, fps=dataset.fps)
         picks = [
             line[clips.fit(dataset.steps(len(line), g), num_steps=len(line), short_video=dataset.short_video)]
             for g in keyed

@@ -82,7 +82,7 @@ def ours_separately(videos: VideoList, *, clips_per_video: int) -> Load:
     def load_one(path: str, position: int, number: int) -> torch.Tensor:
         picks, keyed = draw(position, number)
         with open_video(path) as reader:
-            line = clips.time_line(reader.times, fps=FPS)
+            line = clips.TimeLine(reader.times, fps=FPS)
 
             def boxes(height: int, width: int) -> list[transforms.Box]:
                 return [transforms.random_box(height, width, scale=SCALE, generator=keyed)]
@@ -112,7 +112,7 @@ def views_separately(videos: VideoList) -> Load:
         for view in range(VIEWS):
             for number in range(CROPS):
                 with open_video(path) as reader:
-                    line = clips.time_line(reader.times, fps=FPS)
+                    line = clips.TimeLine(reader.times, fps=FPS)
                     picks = clips.dense_views(len(line), num_frames=NUM_FRAMES, stride_frames=STRIDE, num_views=VIEWS)
 
                     (clip,) = cut_clips(reader, [line[picks[view]]], lambda h, w: [transforms.Box(0, 0, h, w)])

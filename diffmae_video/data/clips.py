@@ -1,7 +1,7 @@
 """Which frames a clip is made of: index arithmetic on a video's time line, no I/O.
 
 A *time line* is the video seen at a fixed rate: step ``s`` is the moment ``s / fps`` after the first frame,
-and ``time_line`` says which frame is nearest to it. Strides, clips and views are counted in steps, so a
+and :class:`TimeLine` says which frame is nearest to it. Strides, clips and views are counted in steps, so a
 stride of 4 at 30 fps covers the same seconds in a 25 fps file, a 60 fps file, and one of variable rate.
 
 Notation: T frames of a clip, S steps of the time line, V views.
@@ -19,21 +19,34 @@ SHORT_VIDEO = ("loop", "hold")
 _TIE_SECONDS = 1e-6
 
 
-def time_line(times: np.ndarray, *, fps: float) -> np.ndarray:
-    """The frame nearest to each step, (S,) int64; between two equally near frames, the earlier.
+class TimeLine:
+    """The frame nearest to each step; between two equally near frames, the earlier.
+
+    Its length is the number of steps S, and ``line[steps]`` are the frames at steps 0 to S - 1, an array of any shape.
+    No more is worked out than what is asked for: S is what the file's time stamps say, which may be anything.
 
     Args:
         times: (N,) ascending seconds at which the frames are shown.
         fps: steps a second; 0 makes every frame a step.
     """
-    if fps == 0 or len(times) < 2:
-        return np.arange(len(times))
-    since = times - times[0]
-    # The last frame's own duration isn't among the times; the mean of the others stands for it.
-    duration = since[-1] * len(since) / (len(since) - 1)
-    num_steps = max(1, round(duration * fps))
-    edges = (since[:-1] + since[1:]) / 2 + _TIE_SECONDS
-    return np.searchsorted(edges, np.arange(num_steps) / fps)
+
+    def __init__(self, times: np.ndarray, *, fps: float) -> None:
+        self._fps = fps if len(times) > 1 else 0.0
+        self._length = len(times)
+        if self._fps:
+            since = times - times[0]
+            # The last frame's own duration isn't among the times; the mean of the others stands for it.
+            duration = since[-1] * len(since) / (len(since) - 1)
+            self._length = max(1, round(float(duration) * fps))
+            self._edges = (since[:-1] + since[1:]) / 2 + _TIE_SECONDS
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, steps: np.ndarray) -> np.ndarray:
+        if np.any(np.asarray(steps) >= self._length):
+            raise IndexError(f"step {np.max(steps)}: the time line has {self._length}")
+        return np.searchsorted(self._edges, steps / self._fps) if self._fps else np.asarray(steps)
 
 
 def repeated_frames(times: np.ndarray, *, fps: float, stride_frames: int) -> str:

@@ -8,11 +8,15 @@ import numpy as np
 import torch
 
 from diffmae_video.data.decode import VideoReader
-from diffmae_video.data.transforms import Box
+from diffmae_video.data.transforms import Box, resize_short_side
+
+# Whole clips of such pictures, of all views of a video, would take gigabytes. Smaller ones are resized clip by clip,
+# which is faster: a call costs as much as a small picture.
+LARGE_PIXELS = 1 << 20
 
 
 def cut_clips(
-    reader: VideoReader, picks: Sequence[np.ndarray], boxes: Callable[[int, int], list[Box]]
+    reader: VideoReader, picks: Sequence[np.ndarray], boxes: Callable[[int, int], list[Box]], *, short_side: int = 0
 ) -> list[torch.Tensor]:
     """Cut clips out of a video in one pass.
 
@@ -20,6 +24,8 @@ def cut_clips(
         reader: the video.
         picks: K arrays (T,) of frame numbers, in any order, repeats welcome.
         boxes: given a picture's height and width, the K boxes to cut.
+        short_side: pictures of more than ``LARGE_PIXELS`` are shrunk to this as they come, with the same result as a
+            later ``resize_short_side``; 0: none is.
 
     Returns:
         K uint8 tensors (T, C, h, w), in channels-last memory: the layout that frames come in and resizing likes.
@@ -33,6 +39,7 @@ def cut_clips(
     cut: list[np.ndarray] = []
     places: list[Box] = []
     for places_used, frame in zip(uses.values(), reader.frames(wanted), strict=True):
+        frame = _shrink(frame, short_side) if short_side else frame
         if not cut:
             places = boxes(*frame.shape[:2])
             cut = [np.empty((flat.shape[1], b.height, b.width, 3), np.uint8) for b in places]
@@ -40,6 +47,14 @@ def cut_clips(
             top, left, height, width = places[clip]
             cut[clip][moment] = frame[top : top + height, left : left + width]
     return [torch.from_numpy(clip).permute(0, 3, 1, 2) for clip in cut]
+
+
+def _shrink(frame: np.ndarray, short_side: int) -> np.ndarray:
+    height, width, _ = frame.shape
+    if height * width <= LARGE_PIXELS or min(height, width) <= short_side:
+        return frame
+    picture = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None]
+    return resize_short_side(picture, short_side)[0].permute(1, 2, 0).numpy()
 
 
 def crop(clip: torch.Tensor, box: Box) -> torch.Tensor:

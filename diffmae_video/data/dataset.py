@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from diffmae_video.seeding import generator
 MAX_REPLACED = 20
 # SlowFast decodes to this short side before RandAugment, and VideoMAE's copies of Kinetics are of this size.
 RAND_AUGMENT_SHORT_SIDE = 320
+
+Notes = dict[str, str]
 
 
 class UnreadableVideosError(UserError):
@@ -56,8 +59,8 @@ class TrainClips(Dataset[dict[str, Any]]):
         timeout_seconds: a video that takes longer is unreadable.
 
     Items are dicts of ``clips`` uint8 (k, T, C, H, W), ``label``, ``index`` (of the video read), ``position``,
-    ``broken``: (path, reason) of unreadable videos, each replaced by the next in the epoch's order, and ``repeats``: ""
-    or a line about a video of too few frames a second (``clips.repeated_frames``).
+    ``broken``: (path, reason) of unreadable videos, each replaced by the next in the epoch's order, and ``notes``:
+    lines about the video by kind, "repeats" (``clips.repeated_frames``) and "surplus" (images beyond the list's).
 
     Raises:
         UserError: an argument out of its range, or a flip that the collection doesn't allow.
@@ -114,7 +117,7 @@ class TrainClips(Dataset[dict[str, Any]]):
             keyed = [generator(self.seed, "clip", epoch, place, c) for c in range(self.clips_per_video)]
             try:
                 load = functools.partial(self._load, video=video, keyed=keyed)
-                label, clips, repeats = self._open.run(video, load)
+                label, clips, notes = self._open.run(video, load)
             except DecodeError as error:
                 broken.append((error.path, error.reason))
                 continue
@@ -124,7 +127,7 @@ class TrainClips(Dataset[dict[str, Any]]):
                 "index": video,
                 "position": position,
                 "broken": broken,
-                "repeats": repeats,
+                "notes": notes,
             }
         path, reason = broken[0]
         raise UnreadableVideosError(
@@ -138,8 +141,8 @@ class TrainClips(Dataset[dict[str, Any]]):
             self._orders[epoch] = permutation(len(self.videos), seed=self.seed, epoch=epoch)
         return self._orders[epoch]
 
-    def _load(self, reader: VideoReader, video: int, keyed: list[torch.Generator]) -> tuple[int, torch.Tensor, str]:
-        line = index.time_line(reader.times, fps=self.fps)
+    def _load(self, reader: VideoReader, video: int, keyed: list[torch.Generator]) -> tuple[int, torch.Tensor, Notes]:
+        line = index.TimeLine(reader.times, fps=self.fps)
         picks = [
             line[index.fit(self.steps(len(line), g), num_steps=len(line), short_video=self.short_video)] for g in keyed
         ]
@@ -151,7 +154,7 @@ class TrainClips(Dataset[dict[str, Any]]):
                 return [Box(0, 0, height, width)] * len(keyed)
             return [transforms.random_box(height, width, scale=self.scale, generator=g) for g in keyed]
 
-        cut = cut_clips(reader, picks, boxes)
+        cut = cut_clips(reader, picks, boxes, short_side=RAND_AUGMENT_SHORT_SIDE if first else 0)
         if first:
             cut = [self._augment_and_crop(clip, g) for clip, g in zip(cut, keyed, strict=True)]
         label = int(self.videos.labels[video])
@@ -159,7 +162,7 @@ class TrainClips(Dataset[dict[str, Any]]):
         if mirrored[0] and self.videos.flip_labels is not None and label >= 0:
             label = int(self.videos.flip_labels[label])
         clips = [self._finish(c, m, g) for c, m, g in zip(cut, mirrored, keyed, strict=True)]
-        return label, torch.stack(clips), _note_repeats(self, reader, video)
+        return label, torch.stack(clips), _notes(self, reader, video)
 
     def steps(self, num_steps: int, keyed: torch.Generator) -> np.ndarray:
         """Draw one clip's steps of a time line of ``num_steps``, (T,)."""
@@ -199,7 +202,7 @@ class TestViews(Dataset[dict[str, Any]]):
     Args: as for :class:`TrainClips`; ``num_views`` moments evenly spread over the video, ``num_crops`` squares
     evenly spread along the long side, after the short side is resized to ``crop_size``.
 
-    Items are dicts of ``clips`` uint8 (V*C, T, C, H, W), crops fastest, ``label``, ``index``, ``repeats`` as there, and
+    Items are dicts of ``clips`` uint8 (V*C, T, C, H, W), crops fastest, ``label``, ``index``, ``notes`` as there, and
     ``error``: "" or why the video can't be read; its clips are then zeros. Nothing is ever put in a video's place.
     """
 
@@ -231,29 +234,30 @@ class TestViews(Dataset[dict[str, Any]]):
         return len(self.videos)
 
     def __getitem__(self, video: int) -> dict[str, Any]:
-        error = repeats = ""
+        error = ""
+        notes: Notes = {}
         try:
-            clips, repeats = self._open.run(video, functools.partial(self._load, video=video))
+            clips, notes = self._open.run(video, functools.partial(self._load, video=video))
         except DecodeError as broken:
             error = broken.reason
             shape = (self.num_views * self.num_crops, self.num_frames, 3, self.crop_size, self.crop_size)
             clips = torch.zeros(shape, dtype=torch.uint8)
         label = int(self.videos.labels[video])
-        return {"clips": clips, "label": label, "index": video, "error": error, "repeats": repeats}
+        return {"clips": clips, "label": label, "index": video, "error": error, "notes": notes}
 
-    def _load(self, reader: VideoReader, video: int) -> tuple[torch.Tensor, str]:
-        line = index.time_line(reader.times, fps=self.fps)
+    def _load(self, reader: VideoReader, video: int) -> tuple[torch.Tensor, Notes]:
+        line = index.TimeLine(reader.times, fps=self.fps)
         views = line[index.fit(self._steps(len(line)), num_steps=len(line), short_video=self.short_video)]  # (V, T)
 
         def whole(height: int, width: int) -> list[Box]:
             return [Box(0, 0, height, width)] * self.num_views
 
         crops = []
-        for view in cut_clips(reader, list(views), whole):
+        for view in cut_clips(reader, list(views), whole, short_side=self.crop_size):
             small = transforms.resize_short_side(view, self.crop_size)
             for box in transforms.view_boxes(*small.shape[-2:], num_crops=self.num_crops):
                 crops.append(crop(small, box))
-        return torch.stack(crops), _note_repeats(self, reader, video)
+        return torch.stack(crops), _notes(self, reader, video)
 
     def _steps(self, num_steps: int) -> np.ndarray:
         if self.sampling == "segment":
@@ -268,12 +272,16 @@ def permutation(num_videos: int, *, seed: int, epoch: int) -> np.ndarray:
     return torch.randperm(num_videos, generator=generator(seed, "order", epoch)).numpy()
 
 
-def _note_repeats(dataset: TrainClips | TestViews, reader: VideoReader, video: int) -> str:
-    """What ``clips.repeated_frames`` says of an open video, with its path; segments have no stride."""
-    if dataset.sampling == "segment":
-        return ""
-    line = index.repeated_frames(reader.times, fps=dataset.fps, stride_frames=dataset.stride_frames)
-    return f"{dataset.videos.path(video)}: {line}" if line else ""
+def _notes(dataset: TrainClips | TestViews, reader: VideoReader, video: int) -> Notes:
+    """What whoever runs should hear of an open video, with its path, by kind; segments have no stride to note."""
+    lines = {}
+    if dataset.sampling != "segment":
+        stride = dataset.stride_frames
+        lines["repeats"] = index.repeated_frames(reader.times, fps=dataset.fps, stride_frames=stride)
+    surplus = getattr(reader, "surplus", 0)
+    if surplus:
+        lines["surplus"] = f"{surplus} images more than its list says are not used; correct the list if they should be"
+    return {kind: f"{dataset.videos.path(video)}: {line}" for kind, line in lines.items() if line}
 
 
 class _Opener:
@@ -287,18 +295,21 @@ class _Opener:
         """``use`` on the opened video, given up after the time-out.
 
         Raises:
-            DecodeError: the video can't be read, or not in time.
+            DecodeError: the video can't be read, not in time, or not in the memory that there is.
         """
         path = self._videos.path(video)
 
         def work() -> Any:
-            with open_video(
-                path,
-                backend=self._backend,
-                segment=self._videos.segment(video),
-                timeout_seconds=self._timeout,
-            ) as reader:
-                self._check_length(video, path, len(reader.times))
+            with (
+                _within_memory(path),
+                open_video(
+                    path,
+                    backend=self._backend,
+                    segment=self._videos.segment(video),
+                    num_images=self._videos.num_images(video),
+                    timeout_seconds=self._timeout,
+                ) as reader,
+            ):
                 return use(reader)
 
         if self._backend in SELF_TIMED:
@@ -307,11 +318,17 @@ class _Opener:
             return work()
         return self._watchdog.run(work, path=path, timeout_seconds=self._timeout)
 
-    def _check_length(self, video: int, path: str, num_images: int) -> None:
-        """A folder that lost images since it was listed is damaged; one with more is used as it is."""
-        listed = -1 if self._videos.num_frames is None else int(self._videos.num_frames[video])
-        if num_images < listed:
-            raise DecodeError(path, f"{num_images} of {listed} listed images")
+
+@contextmanager
+def _within_memory(path: str) -> Iterator[None]:
+    """What takes too much memory here is one video's clips, not the batch."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch's CPU allocator raises a plain RuntimeError.
+        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+            raise
+        raise DecodeError(path, "out of memory") from error
 
 
 def _check_choices(sampling: str, short_video: str, backend: str) -> None:

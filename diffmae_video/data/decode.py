@@ -7,7 +7,7 @@ asked for, in order, in one pass, and is closed:
         for frame in reader.frames([3, 7, 11]):   # (H, W, 3) uint8, RGB
             ...
 
-Frame ``n`` is the n-th that ``ffmpeg -i FILE -fps_mode passthrough`` puts out, upright as its rotation says.
+Frame ``n`` is the n-th that ``ffmpeg -i FILE -fps_mode passthrough`` puts out, turned and mirrored as the file says.
 """
 
 from __future__ import annotations
@@ -25,6 +25,12 @@ from diffmae_video.errors import UserError
 BACKENDS = ("auto", "pyav", "decord", "torchcodec")
 # These give up a slow file by themselves, between packets and within FFmpeg's reads.
 SELF_TIMED = ("auto", "pyav")
+# Twice an 8K picture. A header can claim any size, and memory is taken before a single pixel is read.
+MAX_PIXELS = 1 << 26
+# An interval between two frames is a jump of the clock if it is this many times the usual one, and longer than a
+# minute: recorders of still screens leave out frames for seconds, and slide shows have long intervals throughout.
+# Nothing shows one frame for more than a day.
+_JUMP_INTERVALS, _JUMP_SECONDS, _MAX_JUMP_SECONDS = 100, 60.0, 86400.0
 
 
 class DecodeError(UserError):
@@ -106,6 +112,7 @@ def open_video(
     *,
     backend: str = "auto",
     segment: tuple[float, float] | None = None,
+    num_images: int = -1,
     timeout_seconds: float = 30.0,
 ) -> VideoReader:
     """Open a video, an image (a video of one frame), or a folder of numbered images.
@@ -114,6 +121,7 @@ def open_video(
         path: the file or folder.
         backend: one of ``BACKENDS``; ``auto`` takes PyAV. Images and folders are always read by PyAV.
         segment: (start, end) seconds from the first frame; only frames shown in [start, end) count, from 0 on.
+        num_images: of a folder, only so many from its first image on, and no fewer; -1: all there are.
         timeout_seconds: after this long a file is given up; by ``SELF_TIMED`` backends only.
 
     Raises:
@@ -125,7 +133,7 @@ def open_video(
     if check_path(path) == "folder":
         from diffmae_video.data.folder_reader import FolderReader
 
-        return FolderReader(path, segment=segment, timeout_seconds=timeout_seconds)
+        return FolderReader(path, segment=segment, num_images=num_images, timeout_seconds=timeout_seconds)
     try:
         opener = _OPENERS[backend]()
     except ImportError as error:
@@ -144,7 +152,7 @@ def check_path(path: str) -> str:
     except FileNotFoundError as error:
         raise DecodeError(path, "no such file") from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise DecodeError(path, f"cannot be opened ({_words(error)})") from error
+        raise cannot_open(path, error) from error
     if stat.S_ISDIR(found.st_mode):
         return "folder"
     if not stat.S_ISREG(found.st_mode):
@@ -154,15 +162,55 @@ def check_path(path: str) -> str:
     return "file"
 
 
-def within(times: np.ndarray, segment: tuple[float, float] | None) -> tuple[int, int]:
-    """The half-open range of frames shown in ``segment``, seconds counted from the first frame."""
+def shown_frames(path: str, times: np.ndarray, segment: tuple[float, float] | None) -> tuple[int, int]:
+    """The half-open range of frames shown in ``segment``, seconds counted from the first frame.
+
+    Args:
+        path: the file, for the error.
+        times: (N,) seconds at which all its frames are shown.
+        segment: start and end seconds; None for all of it.
+
+    Raises:
+        DecodeError: there are none, or the times are no times of a video: they run backwards, or jump.
+    """
+    _check_times(path, times)
+    if len(times) == 0:
+        raise DecodeError(path, "no frames")
     if segment is None:
         return 0, len(times)
-    since = times - times[0] if len(times) else times
     # A frame that starts a rounding error before the segment belongs to it.
-    first, last = np.searchsorted(since, np.array(segment) - 1e-6)
+    first, last = np.searchsorted(times - times[0], np.array(segment) - 1e-6)
+    if first == last:
+        raise DecodeError(path, "no frames in the segment")
     return int(first), int(last)
 
 
-def _words(error: OSError | ValueError) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+def check_size(path: str, width: int, height: int) -> None:
+    """Refuse pictures of more than ``MAX_PIXELS``.
+
+    Raises:
+        DecodeError: they are.
+    """
+    if width * height > MAX_PIXELS:
+        raise DecodeError(path, f"pictures of {width}x{height}: more than {MAX_PIXELS} pixels are not read")
+
+
+def _check_times(path: str, times: np.ndarray) -> None:
+    with np.errstate(invalid="ignore", over="ignore"):
+        intervals = np.diff(times)
+    if len(intervals) == 0:
+        return
+    backwards = ~(intervals >= 0)  # or not a number
+    if backwards.any():
+        raise DecodeError(path, f"damaged: time stamps run backwards at frame {int(backwards.argmax()) + 1}")
+    middle = (len(intervals) - 1) // 2  # of two middle ones the shorter: three frames and a jump are seen, too
+    usual = float(np.partition(intervals, middle)[middle])
+    jump = int(intervals.argmax())
+    if intervals[jump] > min(max(_JUMP_INTERVALS * usual, _JUMP_SECONDS), _MAX_JUMP_SECONDS):
+        raise DecodeError(path, f"damaged: time stamps jump by {intervals[jump]:.6g} s at frame {jump + 1}")
+
+
+def cannot_open(path: str, error: OSError | ValueError) -> DecodeError:
+    """The error of a file or folder that the system doesn't open, in the system's words."""
+    words = error.strerror if isinstance(error, OSError) else None
+    return DecodeError(path, f"cannot be opened ({words or error})")

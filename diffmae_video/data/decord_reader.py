@@ -8,9 +8,11 @@ from types import TracebackType
 import decord
 import numpy as np
 
-from diffmae_video.data.decode import DecodeError, within
+from diffmae_video.data.decode import DecodeError, shown_frames
 
 decord.logging.set_level(decord.logging.QUIET)
+# What decord's own code raises about a file: the assertion is of a video without frames.
+_ERRORS = (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, AssertionError, MemoryError)
 
 
 class DecordReader:
@@ -21,20 +23,18 @@ class DecordReader:
         try:
             self._reader = decord.VideoReader(path, num_threads=1)
             stamps = self._reader.get_frame_timestamp(range(len(self._reader)))  # (N, 2) start and end
-        except (decord.DECORDError, OSError, ValueError, IndexError, RuntimeError) as error:
+        except _ERRORS as error:
             raise DecodeError(path, f"cannot be opened ({type(error).__name__})") from error
         times = np.asarray(stamps, dtype=np.float64).reshape(-1, 2)[:, 0]
-        self._first, last = within(times, segment)
+        self._first, last = shown_frames(path, times, segment)
         self.times = times[self._first : last]
-        if len(self.times) == 0:
-            raise DecodeError(path, "no frames" if segment is None else "no frames in the segment")
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
         """Yield the frames at strictly ascending ``indices``; decord makes all of them before the first is out."""
         asked = (self._first + np.asarray(indices, dtype=np.int64)).tolist()
         try:
             batch = self._reader.get_batch(asked).asnumpy()
-        except (decord.DECORDError, OSError, ValueError, IndexError, RuntimeError) as error:
+        except _ERRORS as error:
             raise DecodeError(self._path, f"does not decode ({type(error).__name__})") from error
         yield from batch
 

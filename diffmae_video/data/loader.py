@@ -38,7 +38,7 @@ def train_loader(
 
     Batches are dicts: ``clips`` uint8 (b, k, T, C, H, W), ``label``, ``index``, ``position`` int64 (b,), and
     ``broken``: (path, reason) of the videos passed over, and
-    ``repeats``: "", or what ``clips.repeated_frames`` says of one of them.
+    ``notes``: of each kind that ``TrainClips`` has, the line of one video.
 
     Raises:
         UserError: ``batch_size`` isn't a multiple of ``world_size``.
@@ -55,7 +55,7 @@ def test_loader(
 ) -> DataLoader[Batch]:
     """Batches that hold every video exactly once over all ranks; ranks may have different numbers of batches.
 
-    Batches are dicts: ``clips`` uint8 (b, V*C, T, C, H, W), ``label``, ``index`` int64 (b,), ``repeats`` as in
+    Batches are dicts: ``clips`` uint8 (b, V*C, T, C, H, W), ``label``, ``index`` int64 (b,), ``notes`` as in
     training, and ``error``, b strings.
     """
     mine = range(rank, len(dataset), world_size)
@@ -162,5 +162,5 @@ def collate(samples: Sequence[Batch]) -> Batch:
         batch["broken"] = [pair for s in samples for pair in s["broken"]]
     else:
         batch["error"] = [s["error"] for s in samples]
-    batch["repeats"] = next((s["repeats"] for s in samples if s.get("repeats")), "")
+    batch["notes"] = {kind: line for s in reversed(samples) for kind, line in s.get("notes", {}).items()}
     return batch

@@ -10,14 +10,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import av
 import numpy as np
 from av.stream import Discard, Disposition
 
-from diffmae_video.data.decode import DecodeError, within
+from diffmae_video.data.decode import MAX_PIXELS, DecodeError, check_size, shown_frames
 from diffmae_video.data.packets import Deadline, PacketSource, PacketTable
 from diffmae_video.data.rgb import RgbConverter
+
+# Text beside the pictures, such as a title, is in any encoding; PyAV 19 takes it as it is, those before must be told.
+_TEXT: dict[str, Any] = {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
+# A single JPEG image, whichever way FFmpeg reads it; within image data, no two bytes look like these markers.
+_IMAGE_FORMATS = ("image2", "jpeg_pipe")
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 
 # Codecs whose decoder can leave out a picture that no other refers to, with bit-identical results for all the
 # others: shown for x264 streams by tests/data/test_exact_frames.py. HEVC's sub-layer non-reference pictures may be
@@ -43,19 +50,22 @@ class PyavReader:
         self._path = path
         self._deadline = Deadline(path, timeout_seconds)
         self._convert = RgbConverter()
+        self._size_unknown = False
         with self._errors("cannot be opened"):
             # The prefix keeps a colon in a name from being taken for a protocol.
-            self._container = av.open(f"file:{path}", timeout=timeout_seconds)
+            # `max_pixels` bounds the pictures that are decoded to find out what the file is.
+            options = {"max_pixels": str(MAX_PIXELS)}
+            self._container = av.open(f"file:{path}", options=options, timeout=timeout_seconds, **_TEXT)
         try:
             with self._errors("container damaged"):
                 self._stream = self._pick_stream()
                 self._source = PacketSource(self._container, self._stream, deadline=self._deadline)
+                if self._is_jpeg(self._stream):
+                    self._check_jpeg()
             self._table = self._source.table
             times = self._stamped_times(self._table) if self._table else self._counted_times()
-            self._first, last = within(times, segment)
+            self._first, last = shown_frames(path, times, segment)
             self.times = times[self._first : last]
-            if len(self.times) == 0:
-                raise DecodeError(path, "no frames" if segment is None else "no frames in the segment")
         except BaseException:
             self._container.close()
             raise
@@ -99,17 +109,34 @@ class PyavReader:
 
     def _pick_stream(self) -> av.VideoStream:
         """The stream that the command line would pick; other streams are not read from the disk."""
-        best = self._container.streams.best("video")
-        if best is None or best.codec_context is None:
-            raise DecodeError(self._path, "no video stream" if best is None else "no decoder for the video stream")
-        if best.disposition & Disposition.attached_pic:
+        streams = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not streams:
             raise DecodeError(self._path, "no video stream")
+        # A stream marked as default, then the largest pictures, then the first.
+        best = max(streams, key=lambda s: (bool(s.disposition & Disposition.default), _pixels(s)))
+        context = best.codec_context
+        if context is None:
+            raise DecodeError(self._path, "no decoder for the video stream")
+        self._size_unknown = _pixels(best) == 0
+        check_size(self._path, context.width, context.height)
         for stream in self._container.streams:
             if stream.index != best.index:
                 stream.discard = Discard.all
-        best.codec_context.thread_count = 1
-        assert isinstance(best, av.VideoStream)
+        context.thread_count = 1
+        context.options = {"max_pixels": str(MAX_PIXELS)}  # sizes can change on the way
+        if self._is_jpeg(best):
+            context.options["err_detect"] = "explode"  # or what can't be read is left grey
         return best
+
+    def _is_jpeg(self, stream: av.VideoStream) -> bool:
+        return stream.codec_context.name == "mjpeg" and self._container.format.name in _IMAGE_FORMATS
+
+    def _check_jpeg(self) -> None:
+        """An image that was cut off, even by its last bytes, doesn't reach its end marker."""
+        for packet in self._source.read(0, self._source.count):
+            data = bytes(packet)
+            if data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
+                raise DecodeError(self._path, "the image is cut off")
 
     def _stamped_times(self, table: PacketTable) -> np.ndarray:
         assert self._stream.time_base is not None
@@ -119,8 +146,8 @@ class PyavReader:
         """Times of a stream whose packets don't number its frames: decode it all and see what comes."""
         with self._errors("does not decode"):
             count = sum(1 for _ in self._decode(0, self._source.count, None))
-        rate = self._stream.average_rate or self._stream.guessed_rate or 25
-        return np.arange(count) / float(rate)
+        rate = float(self._stream.average_rate or self._stream.guessed_rate or 25)
+        return np.arange(count) / (rate if rate > 0 else 25.0)
 
     def pictures(self, asked: np.ndarray) -> Iterator[av.VideoFrame]:
         """Decoded frames ``asked`` for, in order, all of them sound."""
@@ -166,10 +193,15 @@ class PyavReader:
     def _errors(self, what: str) -> Iterator[None]:
         try:
             yield
-        except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
-            if isinstance(error, DecodeError):
-                raise
+        except (av.FFmpegError, OSError, MemoryError) as error:
             if isinstance(error, av.error.ExitError):  # FFmpeg's own clock, which stops a read that doesn't end
                 raise DecodeError(self._path, "timed out") from error
             detail = getattr(error, "strerror", None) or type(error).__name__
+            if self._size_unknown:  # FFmpeg leaves a size out that it doesn't take
+                detail += f"; pictures without a size, or of more than {MAX_PIXELS} pixels"
             raise DecodeError(self._path, f"{what} ({detail})") from error
+
+
+def _pixels(stream: av.VideoStream) -> int:
+    context = stream.codec_context
+    return context.width * context.height if context is not None else 0

@@ -8,7 +8,10 @@ from types import TracebackType
 import numpy as np
 from torchcodec.decoders import VideoDecoder
 
-from diffmae_video.data.decode import DecodeError, within
+from diffmae_video.data.decode import DecodeError, check_size, shown_frames
+
+# What TorchCodec raises about a file; nothing else runs where they are caught. ValueError: figures are missing.
+_ERRORS = (RuntimeError, ValueError, MemoryError)
 
 
 class TorchCodecReader:
@@ -22,21 +25,21 @@ class TorchCodecReader:
         self._path = path
         try:
             self._decoder = VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
-            count, rate = len(self._decoder), self._decoder.metadata.average_fps
-        except (RuntimeError, ValueError, IndexError) as error:
+            facts = self._decoder.metadata
+            count, rate, size = len(self._decoder), facts.average_fps, (facts.width or 0, facts.height or 0)
+        except _ERRORS as error:
             raise DecodeError(path, f"cannot be opened ({type(error).__name__})") from error
+        check_size(path, *size)
         times = np.arange(count) / float(rate or 25)
-        self._first, last = within(times, segment)
+        self._first, last = shown_frames(path, times, segment)
         self.times = times[self._first : last]
-        if len(self.times) == 0:
-            raise DecodeError(path, "no frames" if segment is None else "no frames in the segment")
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
         """Yield the frames at strictly ascending ``indices``; all of them are made before the first is out."""
         asked = (self._first + np.asarray(indices, dtype=np.int64)).tolist()
         try:
             batch = self._decoder.get_frames_at(asked).data.numpy()
-        except (RuntimeError, ValueError, IndexError) as error:
+        except _ERRORS as error:
             raise DecodeError(self._path, f"does not decode ({type(error).__name__})") from error
         yield from batch
 

@@ -92,6 +92,10 @@ class VideoList:
             return None
         return float(self.segments[index, 0]), float(self.segments[index, 1])
 
+    def num_images(self, index: int) -> int:
+        """Images in the folder, as the list has it; -1 where it doesn't say."""
+        return -1 if self.num_frames is None else int(self.num_frames[index])
+
     def subset(self, indices: Sequence[int] | np.ndarray) -> VideoList:
         """These videos only, in this order."""
         picked = np.asarray(indices, dtype=np.int64)

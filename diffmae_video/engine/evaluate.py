@@ -59,7 +59,8 @@ def evaluate(
     unread: list[str] = []
     progress = Progress(name, total=len(loader), world=world)
     for done, batch in enumerate(loader, start=1):
-        progress.note_once("repeats", batch["repeats"])
+        for kind, line in batch["notes"].items():
+            progress.note_once(kind, line)
         probabilities = _probabilities(model, batch["clips"].to(world.device), world, dtype, mean, std)
         ranks = label_ranks(probabilities, batch["label"].to(world.device)).tolist()
         for index, rank, error in zip(batch["index"].tolist(), ranks, batch["error"], strict=True):

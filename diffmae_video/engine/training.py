@@ -125,7 +125,8 @@ class Training:
                 self._seed_step()
                 set_lr(self.state.optimizer, plan.lr(self.step))
                 self.broken.add(batch["broken"])
-                progress.note_once("repeats", batch["repeats"])
+                for kind, line in batch["notes"].items():
+                    progress.note_once(kind, line)
                 yield batch
                 progress.update(self.step, self._summary, self._details)
                 if self.step == first:

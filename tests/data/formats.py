@@ -48,6 +48,7 @@ ENCODED: dict[str, tuple[str, ...]] = {
     "mjpeg.avi": ("-c:v", "mjpeg", "-pix_fmt", "yuvj420p"),
     "gif.gif": ("-pix_fmt", "rgb8"),
     "ffv1.mkv": ("-c:v", "ffv1", "-pix_fmt", "yuv420p"),
+    "anamorphic.mp4": (*X264, "-vf", "setsar=2/1"),
     "rate_23976.mp4": (*X264, "-r", "24000/1001"),
 }
 
@@ -72,24 +73,37 @@ def _odd_size(folder: Path, name: str) -> Path:
     return path
 
 
-def _rotated(degrees: int) -> Callable[[Path, str], Path]:
+# Display matrices' a, b, c, d: what they do to a picture.
+MATRICES = {
+    "rotated_90": (0, 1, -1, 0),
+    "rotated_180": (-1, 0, 0, -1),
+    "rotated_270": (0, -1, 1, 0),
+    "mirrored": (-1, 0, 0, 1),
+    "mirrored_vertically": (1, 0, 0, -1),
+    "transposed": (0, 1, 1, 0),
+    "transposed_across": (0, -1, -1, 0),
+    "doubled": (2, 0, 0, 2),
+    "rotated_45": (0.70710678, 0.70710678, -0.70710678, 0.70710678),
+    "rotated_hardly": (0.99999, 0.003, -0.003, 0.99999),
+    "no_area": (0, 0, 0, 0),
+}
+
+
+def shown_by(matrix: tuple[float, float, float, float], **shape: str) -> Callable[[Path, str], Path]:
+    """What makes a video with this display matrix."""
+
     def make(folder: Path, name: str) -> Path:
-        plain = make_video(folder / f"plain-{name}", *X264, frames=12)
+        plain = make_video(folder / f"plain-{name}", *X264, frames=12, **shape)
         data = bytearray(plain.read_bytes())
-        _set_matrix(data, degrees)
+        # Nine 32-bit numbers, 40 bytes into the track header's body (ISO 14496-12).
+        a, b, c, d = (round(value * (1 << 16)) for value in matrix)
+        at = data.index(b"tkhd") + 4 + 40
+        data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
         path = folder / name
         path.write_bytes(data)
         return path
 
     return make
-
-
-def _set_matrix(data: bytearray, degrees: int) -> None:
-    """Write a rotation into the track header box: nine 32-bit numbers, 40 bytes into its body (ISO 14496-12)."""
-    turn = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees]
-    a, b, c, d = (value << 16 for value in turn)
-    at = data.index(b"tkhd") + 4 + 40
-    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
 
 
 def _edit_list(folder: Path, name: str) -> Path:
@@ -128,9 +142,8 @@ MADE: dict[str, Callable[[Path, str], Path]] = {
     "variable_rate.mp4": _variable_rate,
     "variable_rate.mkv": _variable_rate,
     "odd_size.webm": _odd_size,
-    "rotated_90.mp4": _rotated(90),
-    "rotated_180.mp4": _rotated(180),
-    "rotated_270.mp4": _rotated(270),
+    **{f"{name}.mp4": shown_by(matrix) for name, matrix in MATRICES.items()},
+    "rotated_odd.mp4": shown_by(MATRICES["rotated_90"], size="66x48"),
     "edit_list.mp4": _edit_list,
     "start_offset.mkv": _start_offset,
     "start_offset.ts": _start_offset,

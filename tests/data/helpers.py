@@ -35,10 +35,10 @@ def make_video(path: Path, *encoding: str, size: str = "64x48", rate: str = "30"
     return path
 
 
-def reference_frames(path: Path) -> np.ndarray:
-    """All frames as the command line decodes them, (N, H, W, 3) uint8."""
+def reference_frames(path: Path, *choice: str) -> np.ndarray:
+    """All frames as the command line decodes them, (N, H, W, 3) uint8; ``choice`` may pick a stream."""
     probe = subprocess.run(
-        ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-map", "0:v:0", "-fps_mode", "passthrough",
+        ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), *choice, "-fps_mode", "passthrough",
          "-pix_fmt", "rgb24", "-f", "image2pipe", "-c:v", "ppm", "-"],
         check=True, capture_output=True,
     )  # fmt: skip

@@ -19,7 +19,7 @@ WRONG = {
         "h264_open_gop.mp4": "pixels",
         "hevc_open_gop.mkv": "pixels",
         "hevc_10bit.mp4": "pixels",
-        "mpeg4_bframes.avi": "pixels",
+        "mpeg4_bframes.avi": "refused",
         "mpeg4_bframes.mp4": "pixels",
         "h264_transport.ts": "pixels",
         "h264_raw.h264": "refused",
@@ -29,6 +29,10 @@ WRONG = {
         "av1.mp4": "refused",
         "odd_size.webm": "pixels",
         "rotated_90.mp4": "refused",
+        "rotated_45.mp4": "pixels",
+        "mirrored.mp4": "pixels",
+        "mirrored_vertically.mp4": "pixels",
+        "transposed.mp4": "refused",
         "edit_list.mp4": "count",
         "start_offset.ts": "pixels",
     },
@@ -38,9 +42,13 @@ WRONG = {
         "h264_raw.h264": "refused",
         "mpeg4_bframes.avi": "refused",
         "start_offset.ts": "refused",
+        "rotated_45.mp4": "pixels",
+        "mirrored.mp4": "pixels",
+        "mirrored_vertically.mp4": "pixels",
+        "transposed.mp4": "pixels",
     },
 }
-RIGHT = ("h264_bframes.mp4", "hevc.mp4", "vp9.webm", "mpeg4.avi", "variable_rate.mp4", "audio_beside.mkv")
+RIGHT = ("h264_bframes.mp4", "hevc.mp4", "vp9.webm", "mpeg4.avi", "variable_rate.mp4", "audio_beside.mkv", "anamorphic.mp4")
 
 
 @pytest.mark.parametrize("backend", ["decord", "torchcodec"])

@@ -14,13 +14,18 @@ from diffmae_video.data import clips
 from diffmae_video.seeding import generator
 
 
+def frames_of(line: clips.TimeLine) -> list[int]:
+    """The frames at all its steps."""
+    return line[np.arange(len(line))].tolist()
+
+
 @pytest.mark.parametrize("rate", [24, 25, 30, 30000 / 1001, 60])
 @pytest.mark.parametrize("fps", [5, 24, 25, 30, 60])
 def test_time_line_takes_the_nearest_frame(rate: float, fps: float) -> None:
     times = 7.5 + np.arange(100) / rate
-    line = clips.time_line(times, fps=fps)
+    line = clips.TimeLine(times, fps=fps)
     assert len(line) == round(100 / rate * fps)
-    for step, frame in enumerate(line):
+    for step, frame in enumerate(frames_of(line)):
         distance = np.abs(times - times[0] - step / fps)
         assert distance[frame] <= distance.min() + 1e-5
         assert frame == np.flatnonzero(distance <= distance.min() + 1e-5)[0]
@@ -28,17 +33,17 @@ def test_time_line_takes_the_nearest_frame(rate: float, fps: float) -> None:
 
 def test_time_line_at_the_videos_own_rate_is_every_frame_once() -> None:
     millisecond_stamps = np.round(np.arange(300) / 30, 3)
-    assert clips.time_line(millisecond_stamps, fps=30).tolist() == list(range(300))
-    assert clips.time_line(millisecond_stamps, fps=0).tolist() == list(range(300))
+    assert frames_of(clips.TimeLine(millisecond_stamps, fps=30)) == list(range(300))
+    assert frames_of(clips.TimeLine(millisecond_stamps, fps=0)) == list(range(300))
 
 
 def test_time_line_of_a_variable_rate_counts_seconds_not_frames() -> None:
     times = np.array([0, 0.1, 0.2, 1.0, 1.1, 1.2])
-    assert clips.time_line(times, fps=10).tolist() == [0, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 4, 5, 5][: round(1.44 * 10)]
+    assert frames_of(clips.TimeLine(times, fps=10)) == [0, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 4, 5, 5][: round(1.44 * 10)]
 
 
 def test_time_line_of_one_frame() -> None:
-    assert clips.time_line(np.array([3.0]), fps=30).tolist() == [0]
+    assert frames_of(clips.TimeLine(np.array([3.0]), fps=30)) == [0]
 
 
 def test_dense_clips_keep_the_stride_and_reach_every_start() -> None:
@@ -103,7 +108,7 @@ def test_a_stride_below_one_frame_is_named_with_a_remedy(rate: float, fps: float
     """Said where clips hold frames twice, and only there; each remedy that the line names leaves nothing to say."""
     times = 3.0 + np.arange(frames) / rate
     line = clips.repeated_frames(times, fps=fps, stride_frames=stride)
-    steps = clips.time_line(times, fps=fps)[::stride]
+    steps = frames_of(clips.TimeLine(times, fps=fps))[::stride]
     repeated = (np.diff(steps) == 0).mean() if len(steps) > 1 else 0.0
     if line:
         assert stride * rate < fps

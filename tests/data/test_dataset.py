@@ -271,13 +271,14 @@ def test_a_short_video_holds_its_last_frame(videos: VideoList) -> None:
 def test_repeated_frames_are_said_once_a_batch(videos: VideoList) -> None:
     """Of the files only 4.mp4 has 15 frames a second: below the 30 of the line, of which a stride of 1 takes all."""
     dataset = train(videos, stride_frames=1)
-    lines = {sample["index"]: sample["repeats"] for sample in (dataset[p] for p in range(5))}
+    lines = {sample["index"]: sample["notes"].get("repeats") for sample in (dataset[p] for p in range(5))}
     assert lines[4].startswith(f"{videos.path(4)}: 15 frames a second, but data.fps=30 with data.stride_frames=1")
     assert lines[1].startswith(f"{videos.path(1)}: 25 frames a second")
-    assert lines[0] == lines[2] == lines[3] == ""
+    assert lines[0] is lines[2] is lines[3] is None
     batch = next(iter(train_loader(dataset, batch_size=5, num_steps=1)))
-    assert batch["repeats"] in (lines[4], lines[1])
+    assert batch["notes"] in ({"repeats": lines[4]}, {"repeats": lines[1]})
     views = TestViews(videos, **(SHAPE | {"stride_frames": 1}))
-    assert next(iter(test_loader(views, batch_size=5, rank=0, world_size=1, num_workers=0)))["repeats"] == lines[1]
+    batch = next(iter(test_loader(views, batch_size=5, rank=0, world_size=1, num_workers=0)))
+    assert batch["notes"] == {"repeats": lines[1]}
     for quiet in ({"stride_frames": 2}, {"fps": 0, "stride_frames": 1}, {"sampling": "segment", "stride_frames": 1}):
-        assert next(iter(train_loader(train(videos, **quiet), batch_size=5, num_steps=1)))["repeats"] == ""
+        assert next(iter(train_loader(train(videos, **quiet), batch_size=5, num_steps=1)))["notes"] == {}

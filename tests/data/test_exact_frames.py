@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diffmae_video.data import DecodeError, open_video
-from tests.data.helpers import reference_frames
+from tests.data.helpers import ffmpeg, reference_frames
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,40 @@ def test_each_frame_alone_and_any_subset(folder: Path, name: str) -> None:
     for _ in range(8):
         chosen = np.flatnonzero(rng.random(len(expected)) < rng.choice([0.1, 0.3, 0.7])).tolist() or [0]
         np.testing.assert_array_equal(read(path, chosen), expected[chosen], err_msg=str(chosen))
+
+
+@pytest.mark.parametrize("container", ["mkv", "mp4"])
+@pytest.mark.parametrize("defaults", [(), (0,), (1,), (2,), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize("sizes", [("64x48", "96x80", "80x64"), ("48x32", "32x48", "48x32")])
+def test_the_stream_is_the_one_that_the_command_line_takes(
+    tmp_path: Path, sizes: tuple[str, ...], defaults: tuple[int, ...], container: str
+) -> None:
+    path = tmp_path / f"streams.{container}"
+    inputs, options = [], []
+    for number, size in enumerate(sizes):
+        inputs += ["-f", "lavfi", "-i", f"testsrc=size={size}:rate={10 + number}"]
+        options += ["-map", f"{number}:v", f"-disposition:v:{number}", "default" if number in defaults else "0"]
+    ffmpeg(*inputs, *options, "-t", "0.3", *formats.X264, str(path))
+    np.testing.assert_array_equal(read(str(path), [0, 1, 2]), reference_frames(path)[:3])
+
+
+def test_a_cover_picture_is_no_stream(tmp_path: Path) -> None:
+    """Larger than the video, and before it."""
+    cover, path = formats.make_video(tmp_path / "cover.png", "-c:v", "png", size="96x80", frames=1), tmp_path / "v.mp4"
+    video = formats.make_video(tmp_path / "video.mp4", *formats.X264, frames=3)
+    ffmpeg(
+        "-i", str(cover), "-i", str(video), "-map", "0:v", "-map", "1:v", "-c", "copy",
+        "-disposition:v:0", "attached_pic", str(path),
+    )  # fmt: skip
+    np.testing.assert_array_equal(read(str(path), [0, 1, 2]), reference_frames(path))
+    np.testing.assert_array_equal(read(str(path), [0, 1, 2]), reference_frames(video))
+
+
+def test_a_stream_without_decoder_is_named(tmp_path: Path) -> None:
+    path = formats.make_video(tmp_path / "v.mp4", *formats.X264, frames=3)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"free"))
+    with pytest.raises(DecodeError, match="no decoder for the video stream"):
+        open_video(str(path))
 
 
 def test_segments_count_from_the_first_frame(folder: Path) -> None:

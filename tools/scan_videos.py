@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     if all(row.reason == "no such file" for row in rows.values()):
         print(f"none is there, such as {videos.path(0)}: check --root")
     faults, more = unlike_list(videos, rows)
-    for kind, lines in (("not as the list says", faults), ("more images than listed, all are used", more)):
+    for kind, lines in (("not as the list says", faults), ("more images than listed, the first are used", more)):
         if lines:
             print(f"{len(lines)} {kind}: {'; '.join(lines[:5])}" + (" ..." if len(lines) > 5 else ""))
     return int(bool(faults) or any(row.status != "ok" for row in rows.values()))

@@ -73,7 +73,7 @@ def unlike_list(videos: VideoList, rows: Mapping[str, Health]) -> tuple[list[str
 
     Returns:
         faults: segments that begin after the video's end, folders with fewer images than the list has them; and
-        folders with more images, all of which are used.
+        folders with more images, of which the listed number is used, from the first on.
     """
     faults, more = [], []
     for i in range(len(videos)):

@@ -48,7 +48,15 @@ WRONG = {
         "transposed.mp4": "pixels",
     },
 }
-RIGHT = ("h264_bframes.mp4", "hevc.mp4", "vp9.webm", "mpeg4.avi", "variable_rate.mp4", "audio_beside.mkv", "anamorphic.mp4")
+RIGHT = (
+    "h264_bframes.mp4",
+    "hevc.mp4",
+    "vp9.webm",
+    "mpeg4.avi",
+    "variable_rate.mp4",
+    "audio_beside.mkv",
+    "anamorphic.mp4",
+)
 
 
 @pytest.mark.parametrize("backend", ["decord", "torchcodec"])

@@ -23,7 +23,8 @@ class TrainState:
     Args:
         model: the module the loop calls, wrapped for distribution or not.
         optimizer: over the model's parameters.
-        ema_decay: decay a step of the moving average of the weights; 0 keeps none.
+        ema_decay: decay a step of the moving average of the weights once it has warmed up, see ``average_decay``; 0
+            keeps none.
         scale_gradients: scale the loss against float16's underflow.
     """
 
@@ -42,6 +43,7 @@ class TrainState:
         self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=scale_gradients)
         self.names = [name for group in optimizer.param_groups for name in group["names"]]
         self.average = [p.detach().clone() for p in self.parameters] if ema_decay else []
+        self.steps_taken = 0  # of the optimiser: those that were skipped don't count
 
     def clip(self, max_norm: float) -> float:
         """Clip the gradient to ``max_norm`` (0 leaves it) and return its norm before."""
@@ -55,6 +57,7 @@ class TrainState:
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self._move_average()
+            self.steps_taken += 1
         elif self.scaler.is_enabled():
             # Not update(): under FSDP2 it would back off only on the ranks whose own shards overflowed.
             self.scaler.update(self.scaler.get_scale() * self.scaler.get_backoff_factor())
@@ -72,6 +75,7 @@ class TrainState:
         for name, mean in zip(self.names, self.average, strict=False):
             mean.copy_(like(saved["ema"][name], mean))
         self.scaler.load_state_dict(saved["scaler"])
+        self.steps_taken = self._optimizer_steps()
 
     def shards(self) -> dict[str, Any]:
         """Like :meth:`state_dict`, but each rank has its own shards, where they are."""
@@ -83,8 +87,23 @@ class TrainState:
         """Take over what was read into the tensors of :meth:`shards`; the averages are in place already."""
         load_sharded_state(self.model, self.optimizer, saved["model"], saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
+        self.steps_taken = self._optimizer_steps()
 
     @torch.no_grad()
     def _move_average(self) -> None:
         if self.ema_decay:
-            torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - self.ema_decay)
+            decay = average_decay(self.steps_taken, self.ema_decay)
+            torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+
+    def _optimizer_steps(self) -> int:
+        """Steps that AdamW has counted, which checkpoints of every form and age hold."""
+        return max((int(whole(state["step"])) for state in self.optimizer.state.values() if "step" in state), default=0)
+
+
+def average_decay(steps_before: int, decay: float) -> float:
+    """Decay of the moving average at a step that ``steps_before`` others came before: min(decay, (1 + n) / (10 + n)).
+
+    So the average looks back over about a tenth of a short run, not at its beginning. The first step, n = 0, has 0: no
+    trace of the initialisation is left. The warm-up is that of diffusers' EMAModel.
+    """
+    return min(decay, (1 + steps_before) / (10 + steps_before)) if steps_before else 0.0

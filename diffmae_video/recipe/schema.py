@@ -144,7 +144,9 @@ class TrainRecipe:
     betas: list[float] = key([0.9, 0.95], "AdamW's betas", bounds="[0, 1)")
     weight_decay: float = key(0.05, "AdamW's weight decay; none on vectors and tokens", bounds="[0, inf)")
     clip_grad: float = key(0.0, "largest norm of the gradient; 0 leaves it", bounds="[0, inf)")
-    ema_decay: float = key(0.0, "moving average of the weights a step; 0 keeps none", bounds="[0, 1)")
+    ema_decay: float = key(
+        0.0, "decay a step of the moving average of the weights, warmed up; 0 keeps none", bounds="[0, 1)"
+    )
     crop_scale: list[float] = key([0.5, 1.0], "area of the random resized crop, share of the frame")
     flip: bool | None = key(
         None, "mirroring; null: half of the clips, none of ssv2 or where left and right name classes"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 
+import pytest
 import torch
+from diffusers.training_utils import EMAModel
 from torch import nn
 
 from diffmae_video.engine.state import TrainState
@@ -34,16 +37,38 @@ def weights(state: TrainState) -> list[torch.Tensor]:
 
 
 def test_the_average_is_the_closed_form() -> None:
-    """mean_n = d^n w_0 + (1 - d) sum d^(n-i) w_i."""
-    state, decay = state_of(ema_decay=0.7), 0.7
-    history = [weights(state)]
-    for seed in range(5):
+    """mean = sum of w_i (1 - d_i) d_(i+1) ... d_n: the initial weights have no share."""
+    state, decay = state_of(ema_decay=0.25), 0.25
+    history = []
+    for seed in range(6):
         step(state, seed)
         history.append(weights(state))
+    decays = [0.0, 2 / 11, decay, decay, decay, decay]  # (1 + 2) / (10 + 2) reaches it
     for i, mean in enumerate(state.average):
-        first, *rest = (then[i].double() for then in history)
-        expected = decay**5 * first + (1 - decay) * sum(decay ** (4 - n) * w for n, w in enumerate(rest))
+        expected = sum((1 - decays[n]) * math.prod(decays[n + 1 :]) * history[n][i].double() for n in range(6))
         torch.testing.assert_close(mean.double(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.9, 0.9999])
+def test_the_average_warms_up_as_diffusers_does(decay: float) -> None:
+    state = state_of(ema_decay=decay)
+    theirs = EMAModel(state.parameters, decay=decay)
+    for seed in range(30):
+        step(state, seed, finite=seed % 7 != 3)
+        if seed % 7 != 3:  # a skipped step moves nothing and counts for nothing
+            theirs.step(state.parameters)
+        for mine, other in zip(state.average, theirs.shadow_params, strict=True):
+            torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-7)
+
+
+def test_after_a_short_run_the_average_is_near_the_weights() -> None:
+    """With 0.9999 from the start, 40 steps would leave it 99.6 % initialisation."""
+    state = state_of(ema_decay=0.9999)
+    first = weights(state)
+    for seed in range(40):
+        step(state, seed)
+    for start, now, mean in zip(first, weights(state), state.average, strict=True):
+        assert (mean - now).norm() < 0.3 * (start - now).norm()
 
 
 def test_scaled_gradients_give_the_same_steps() -> None:
@@ -105,3 +130,4 @@ def test_both_forms_of_a_state_go_on_to_the_same_bits() -> None:
         assert all(torch.equal(a, b) for a, b in zip(weights(state), weights(undisturbed), strict=True))
         assert all(torch.equal(a, b) for a, b in zip(state.average, undisturbed.average, strict=True))
         assert state.scaler.state_dict() == undisturbed.scaler.state_dict()
+        assert state.steps_taken == undisturbed.steps_taken == 6

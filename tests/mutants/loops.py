@@ -177,8 +177,8 @@ MUTANTS = [
     Mutant(
         "the average forgets as fast as it should keep",
         "diffmae_video/engine/state.py",
-        "1 - self.ema_decay)",
-        "self.ema_decay)",
+        "1 - decay)",
+        "decay)",
         PRETRAINING,
     ),
     Mutant(

@@ -142,7 +142,7 @@ def _train(
                 mean = first[name] / (1 - n.betas[0] ** (step + 1))
                 variance = second[name] / (1 - n.betas[1] ** (step + 1))
                 p -= lr * mean / (variance.sqrt() + 1e-8)
-                done.average[name].lerp_(p, 1 - n.ema_decay)
+                done.average[name].lerp_(p, 1 - (min(n.ema_decay, (1 + step) / (10 + step)) if step else 0))
                 p.grad = None
         done.lines.append(line)
     return done

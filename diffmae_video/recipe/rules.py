@@ -28,6 +28,7 @@ def check(recipe: Recipe) -> None:
         _check_rand_augment(recipe.finetune.rand_augment)
     for section in ("pretrain", "finetune"):
         _check_training(section, getattr(recipe, section), recipe)
+    check_mixing(recipe, ranks=1)
 
 
 def walk(section: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
@@ -201,4 +202,26 @@ def _check_training(section: str, train: TrainRecipe, recipe: Recipe) -> None:
         raise RecipeError(
             f"{section}.flip=true: ssv2's labels tell left from right; use {section}.flip=null, "
             "or data.swap_flip_labels=true"
+        )
+
+
+def check_mixing(recipe: Recipe, *, ranks: int) -> None:
+    """Mixup and CutMix pair the clips of a forward pass: their number must be even.
+
+    One rank stands for none known yet: what is odd there is odd, or no whole number, on any number of ranks.
+
+    Raises:
+        RecipeError: with the number and what makes it even.
+    """
+    train = recipe.finetune
+    if "finetune" not in recipe.stages or not (train.mixup or train.cutmix):
+        return
+    parts = ranks * train.accumulation
+    clips = train.batch_size // parts * train.clips_per_video
+    if clips % 2:
+        raise RecipeError(
+            f"finetune.batch_size={train.batch_size}: with {ranks} ranks, finetune.accumulation={train.accumulation} "
+            f"and finetune.clips_per_video={train.clips_per_video} a forward pass has {clips} clips, which mixup and "
+            f"CutMix can't pair; use finetune.batch_size={train.batch_size + parts}, an even finetune.clips_per_video, "
+            "or finetune.mixup=0 finetune.cutmix=0"
         )

@@ -18,7 +18,7 @@ import torch
 
 from diffmae_video.command_line import Parser, real_number, run_command, whole_number
 from diffmae_video.diffusion.sampler import time_grid
-from diffmae_video.engine.distributed import choose_device
+from diffmae_video.engine.device import choose_device
 from diffmae_video.engine.weights import load_diffmae, run_recipe
 from diffmae_video.report.figures import inpainting_figure
 from diffmae_video.report.fillers import Quality

@@ -25,8 +25,9 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from diffmae_video.engine.device import agree_on_device, choose_device
 from diffmae_video.engine.heartbeat import DEAD_SECONDS, Heartbeat
-from diffmae_video.engine.place import WorldError, read_place
+from diffmae_video.engine.place import read_place
 
 # A rank that is gone is noticed by the heartbeat; this bounds what the heartbeat can't see.
 _COLLECTIVE_TIMEOUT = timedelta(minutes=30)
@@ -65,45 +66,22 @@ def start_world(device: str = "auto", *, dead_seconds: float = DEAD_SECONDS) -> 
         WorldError: there is no such device, or the launcher's variables are incomplete.
     """
     rank, size, local_rank = read_place(os.environ)
-    chosen = choose_device(device, local_rank=local_rank)
+    if size == 1:
+        chosen = choose_device(device, local_rank=local_rank)
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)
+        return World(rank=rank, size=size, local_rank=local_rank, device=chosen)
+    store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=_COLLECTIVE_TIMEOUT))
+    chosen = agree_on_device(store, device, rank=rank, size=size, local_rank=local_rank)
+    backend = "gloo"
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    if size == 1:
-        return World(rank=rank, size=size, local_rank=local_rank, device=chosen)
-    backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
-    dist.init_process_group(backend, rank=rank, world_size=size, timeout=_COLLECTIVE_TIMEOUT)
+        backend = "cpu:gloo,cuda:nccl"
+    store = dist.PrefixStore("default_pg", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_COLLECTIVE_TIMEOUT)
     heartbeat = Heartbeat(rank=rank, size=size, dead_seconds=dead_seconds)
     heartbeat.start()
     return World(rank=rank, size=size, local_rank=local_rank, device=chosen, heartbeat=heartbeat)
-
-
-def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
-    """The device that ``name`` means: "cpu", "cuda", "cuda:N", or "auto" (a GPU where there is one).
-
-    "cuda" is GPU ``local_rank`` of those that this process sees; where it sees one alone, as under SLURM's
-    --gpus-per-task or --gpu-bind=single:1, it is that one.
-
-    Raises:
-        WorldError: there is no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise WorldError(f"device ({name}) is unknown; use auto, cpu, cuda or cuda:N")
-    if device.type == "cpu":
-        return device
-    visible = torch.cuda.device_count()
-    index = device.index if device.index is not None else 0 if visible == 1 else local_rank
-    if index >= visible:
-        raise WorldError(
-            f"device ({name}) needs GPU {index}, and {visible} are visible; use device=cpu, "
-            "or start at most one process a GPU"
-        )
-    return torch.device("cuda", index)
 
 
 def stop_world(world: World) -> None:

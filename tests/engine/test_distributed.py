@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from diffmae_video.engine.checkpoint import load_checkpoint, save_checkpoint
+from diffmae_video.engine.device import _disagreement, choose_device
 from diffmae_video.engine.distributed import (
     World,
     abandon_world,
@@ -248,3 +250,73 @@ def test_a_rank_that_vanishes_takes_the_job_down(
 def test_an_unknown_device_is_one_line() -> None:
     with pytest.raises(WorldError, match=r"device \(gpu9\) is unknown; use auto"):
         start_world("gpu9")
+
+
+@pytest.mark.parametrize(
+    ("name", "visible", "local_rank", "index"),
+    [
+        ("auto", 8, 3, 3),
+        ("cuda", 8, 3, 3),
+        ("cuda", 1, 3, 0),  # --gpus-per-task, --gpu-bind=single:1: a task sees its own GPU alone
+        ("cuda:2", 8, 3, 2),
+    ],
+)
+def test_a_ranks_gpu(name: str, visible: int, local_rank: int, index: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    assert choose_device(name, local_rank=local_rank) == torch.device("cuda", index)
+
+
+@pytest.mark.parametrize(
+    ("name", "visible", "local_rank"), [("cuda", 2, 2), ("cuda:1", 1, 0), ("cuda", 0, 0), ("meta", 1, 0)]
+)
+def test_a_gpu_that_is_not_there(name: str, visible: int, local_rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    with pytest.raises(WorldError, match=r"use device=cpu|use auto, cpu, cuda"):
+        choose_device(name, local_rank=local_rank)
+
+
+def disagree(device: str, gpus: list[str]) -> int:
+    """Ranks that see these GPUs: "" for none."""
+    gpu = gpus[int(os.environ["RANK"])]
+    torch.cuda.is_available = lambda: bool(gpu)
+    torch.cuda.device_count = lambda: len(gpu[:1])
+    torch.cuda.get_device_properties = lambda device: SimpleNamespace(uuid=gpu)
+    try:
+        start_world(device)
+    except WorldError as error:
+        print(error)
+        return 2
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "words"),
+    [
+        pytest.param("auto", ["a", ""], "would compute on cpu, the other 1 on cuda; look at the driver", id="driver"),
+        pytest.param("auto", ["", "b"], "would compute on cpu, the other 1 on cuda; look at the driver", id="main"),
+        pytest.param("cuda", ["a", ""], "needs GPU", id="none"),
+        pytest.param("cuda", ["a", "a"], "ranks 0 (host", id="one-for-both"),
+    ],
+)
+def test_ranks_whose_devices_do_not_fit_all_end(
+    run_ranks: Callable[..., list[int | None]], tmp_path: Path, device: str, gpus: list[str], words: str
+) -> None:
+    """At once, on every rank, with the one named that differs."""
+    assert run_ranks(disagree, 2, tmp_path, device, gpus, seconds=40) == [2, 2]
+    for rank in (0, 1):
+        log = (tmp_path / f"rank-{rank}.log").read_text()
+        assert words in log
+        if "" in gpus and (device == "auto" or rank != gpus.index("")):
+            assert f"rank {gpus.index('')} (host" in log
+
+
+def test_many_ranks_are_named_shortly() -> None:
+    found = [{"host": f"gpu{rank // 8}", "type": "cuda", "gpu": str(rank), "error": ""} for rank in range(64)]
+    assert _disagreement(found) == ""
+    for rank in range(8, 16):
+        found[rank] |= {"type": "cpu", "gpu": ""}
+    assert _disagreement(found).startswith(
+        "ranks 8 (host gpu1), 9 (host gpu1), 10 (host gpu1) and 5 more would compute on cpu, the other 56 on cuda; "
+    )
+    assert _disagreement([dict(one, type="cpu", gpu="") for one in found]) == ""

@@ -1,1 +1,1 @@
-"""Runs on a SLURM cluster: one job, its requeues, and sweeps of many."""
+"""Training runs on a SLURM cluster: single jobs, requeues and sweeps."""

@@ -1,4 +1,4 @@
-"""What we ask SLURM, through its commands; sacct is never needed, since many clusters don't have it."""
+"""SLURM's command line: partitions, the queue, checks and cancellation. Many clusters have no sacct: it isn't used."""
 
 from __future__ import annotations
 
@@ -17,17 +17,25 @@ from diffmae_video.errors import UserError
 if TYPE_CHECKING:
     from diffmae_video.recipe.schema import SlurmRecipe
 
-_SECONDS = 60
+_TIMEOUT_SECONDS = 60
 _PROBE_SECONDS = 20
 
 
 class SlurmError(UserError):
-    """SLURM can't do what was asked of it; one line."""
+    """A request that SLURM can't fulfil, in one line."""
 
 
 @dataclass(frozen=True)
 class Partition:
-    """The largest that one partition gives; ``minutes`` is infinite where there is no limit."""
+    """Limits of a partition.
+
+    Attributes:
+        name: as ``--partition`` takes it.
+        is_default: used where a job names no partition.
+        nodes: number of nodes.
+        cpus, gpus: the most that any of its nodes has.
+        minutes: time limit of a job; infinite if there is none.
+    """
 
     name: str
     is_default: bool
@@ -56,53 +64,53 @@ def partitions() -> dict[str, Partition]:
             gpus=_count_gpus(gres),
             minutes=_minutes(limit),
         )
-        # A line for each kind of node; what one kind has is enough to be accepted.
-        before = found.get(entry.name, entry)
+        # sinfo prints one line for each kind of node; a request is valid if one kind can serve it.
+        previous = found.get(entry.name, entry)
         found[entry.name] = Partition(
             name=entry.name,
             is_default=entry.is_default,
-            nodes=entry.nodes if before is entry else before.nodes + entry.nodes,
-            cpus=max(entry.cpus, before.cpus),
-            gpus=max(entry.gpus, before.gpus),
+            nodes=entry.nodes if previous is entry else previous.nodes + entry.nodes,
+            cpus=max(entry.cpus, previous.cpus),
+            gpus=max(entry.gpus, previous.gpus),
             minutes=entry.minutes,
         )
     return found
 
 
 def check_request(slurm: SlurmRecipe) -> None:
-    """Compare a request with its partition.
+    """Check a request against the limits of its partition.
 
     Raises:
-        SlurmError: one line naming the key, the limit and the way out.
+        SlurmError: one line with the key, the limit and the remedy.
     """
-    known = partitions()
-    default = next((p.name for p in known.values() if p.is_default), "")
+    available = partitions()
+    default = next((p.name for p in available.values() if p.is_default), "")
     name = slurm.partition or default
-    if name not in known:
-        raise SlurmError(f"slurm.partition={name}: no such partition; this cluster has {', '.join(sorted(known))}")
-    has = known[name]
+    if name not in available:
+        raise SlurmError(f"slurm.partition={name}: no such partition; this cluster has {', '.join(sorted(available))}")
+    partition = available[name]
     cpus = tasks_per_node(slurm) * slurm.cpus_per_task
-    if slurm.nodes > has.nodes:
-        raise SlurmError(f"slurm.nodes={slurm.nodes}: partition {name} has {has.nodes} nodes; ask for fewer")
-    if slurm.gpus_per_node > has.gpus:
+    if slurm.nodes > partition.nodes:
+        raise SlurmError(f"slurm.nodes={slurm.nodes}: partition {name} has {partition.nodes} nodes; request fewer")
+    if slurm.gpus_per_node > partition.gpus:
         raise SlurmError(
-            f"slurm.gpus_per_node={slurm.gpus_per_node}: the nodes of partition {name} have at most {has.gpus} GPUs; "
-            "ask for fewer, or for another partition"
+            f"slurm.gpus_per_node={slurm.gpus_per_node}: the nodes of partition {name} have at most "
+            f"{partition.gpus} GPUs; request fewer, or another partition"
         )
-    if cpus > has.cpus:
+    if cpus > partition.cpus:
         raise SlurmError(
             f"slurm.cpus_per_task={slurm.cpus_per_task}: {tasks_per_node(slurm)} tasks a node need {cpus} CPUs and the "
-            f"nodes of partition {name} have at most {has.cpus}; lower it"
+            f"nodes of partition {name} have at most {partition.cpus}; lower it"
         )
-    if 60 * slurm.hours > has.minutes:
+    if 60 * slurm.hours > partition.minutes:
         raise SlurmError(
-            f"slurm.hours={slurm.hours:g}: partition {name} allows {has.minutes / 60:g}; lower it, a longer run is "
-            "requeued at the limit and goes on"
+            f"slurm.hours={slurm.hours:g}: partition {name} allows {partition.minutes / 60:g}; lower it, a longer "
+            "run is requeued at the limit and resumes"
         )
 
 
 def check_script(script: str) -> None:
-    """Let sbatch judge a script without submitting it.
+    """Validate a script with ``sbatch --test-only``; nothing is submitted.
 
     Raises:
         SlurmError: sbatch's reason.
@@ -114,79 +122,80 @@ def check_script(script: str) -> None:
 
 
 def check_writable_from_nodes(folder: Path, slurm: SlurmRecipe) -> str:
-    """Have a node write to ``folder``, if one is free at once.
+    """Check that a compute node can write to ``folder``, if a node is free immediately.
 
     Returns:
-        "" when a node did, or one line saying why it could not be tried.
+        "" after a successful write, or one line saying why it could not be tried.
 
     Raises:
-        SlurmError: the node could not write there.
+        SlurmError: the node can't write there.
     """
-    mark = folder / ".written-by-a-node"
+    probe = folder / ".written-by-a-node"
     options = [f"--{key}={value}" for key in ("partition", "account", "qos") if (value := getattr(slurm, key))]
     limits = [f"--immediate={_PROBE_SECONDS}", "--nodes=1", "--ntasks=1", "--time=1", "--chdir=/", "--quiet"]
+    # Always exit code 0, so that srun fails only where no node could be allocated.
     script = 'touch "$0" 2>/dev/null && rm "$0" && echo written || echo refused'
     try:
-        answer = call("srun", *options, *limits, "sh", "-c", script, str(mark))
+        output = call("srun", *options, *limits, "sh", "-c", script, str(probe))
     except SlurmError as error:
         return f"no node was free to check that {folder} can be written from there ({error})"
-    if "written" not in answer:
+    if "written" not in output:
         raise SlurmError(f"output_dir={folder}: can't be written from the nodes; choose a folder that they share")
     return ""
 
 
 def tasks_per_node(slurm: SlurmRecipe) -> int:
-    """Processes on each node: one a GPU, or ``slurm.tasks_per_node`` without GPUs."""
+    """Processes per node: one per GPU, or ``slurm.tasks_per_node`` without GPUs."""
     return slurm.gpus_per_node or slurm.tasks_per_node
 
 
 def queue(jobs: Sequence[str]) -> dict[str, str]:
-    """State of each of ``jobs`` that SLURM still queues or runs, for example PENDING; the others are left out."""
+    """States (for example PENDING) of those ``jobs`` that are still in SLURM's queue."""
     if not jobs:
         return {}
     try:
-        text = call("squeue", "-h", "-r", "-j", ",".join(jobs), "-o", "%i|%T")
+        output = call("squeue", "-h", "-r", "-j", ",".join(jobs), "-o", "%i|%T")
     except SlurmError as error:
-        if "Invalid job id" in str(error):  # none of them is known any more
+        if "Invalid job id" in str(error):  # squeue fails if it knows none of the ids any more
             return {}
         raise
-    return dict(line.split("|", 1) for line in text.splitlines())
+    return dict(line.split("|", 1) for line in output.splitlines())
 
 
 def cancel(jobs: Sequence[str]) -> None:
-    """Cancel jobs; those that have ended already are passed over."""
+    """Cancel jobs; ended ones are ignored."""
     if jobs:
         call("scancel", *jobs)
 
 
 def job_fields(job: str) -> dict[str, str]:
     """The fields of ``scontrol show job``."""
-    text = call("scontrol", "show", "job", "--oneliner", job)
-    return dict(part.split("=", 1) for part in text.split() if "=" in part)
+    output = call("scontrol", "show", "job", "--oneliner", job)
+    return dict(part.split("=", 1) for part in output.split() if "=" in part)
 
 
 def seconds_until_node_is_lost() -> int:
-    """How long SLURM waits for a silent node before it calls it lost (SlurmdTimeout)."""
+    """Seconds without contact after which SLURM marks a node as down (SlurmdTimeout)."""
     found = re.search(r"SlurmdTimeout\s*=\s*(\d+)", call("scontrol", "show", "config"))
     return int(found.group(1)) if found else 300
 
 
 def call(*command: str) -> str:
-    """Run one of SLURM's commands; its standard output.
+    """Run a SLURM command and return its standard output.
 
     Raises:
-        SlurmError: it isn't installed, didn't answer, or refused; one line.
+        SlurmError: the command isn't installed, doesn't answer, or fails; one line.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)
     except FileNotFoundError:
         raise SlurmError(f"no {command[0]} on this machine") from None
     except subprocess.TimeoutExpired:
         raise SlurmError(f"{command[0]} doesn't answer; is SLURM's controller up? Try: scontrol ping") from None
-    if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise SlurmError(f"{command[0]}: {'; '.join(lines) or f'exit code {done.returncode}'}")
-    return done.stdout
+    if result.returncode:
+        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+        raise SlurmError(f"{command[0]}: {'; '.join(lines) or f'exit code {result.returncode}'}")
+    return result.stdout
 
 
 def _count_gpus(gres: str) -> int:
@@ -199,5 +208,6 @@ def _minutes(limit: str) -> float:
     if limit in ("infinite", "n/a"):
         return math.inf
     days, _, clock = limit.rpartition("-")
+    # Fields are missing from the left: 5:00 is minutes and seconds, 30 is seconds.
     hours, minutes, seconds = ([0, 0, 0] + [int(part) for part in clock.split(":")])[-3:]
     return int(days or 0) * 1440 + hours * 60 + minutes + seconds / 60

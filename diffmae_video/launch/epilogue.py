@@ -1,10 +1,10 @@
-"""The end of the batch script: every rank has ended, and one process decides what becomes of the job.
+"""The last step of the batch script: once all ranks have exited, one process decides the job's outcome.
 
     python -m diffmae_video.launch.epilogue FOLDER EXIT_CODE_OF_SRUN
 
-It records the end, with the traceback of the rank that caused it, and requeues the job at most once: only after
-a clean save or at the time limit, only while nobody has cancelled or requeued it, and at most
-``slurm.max_requeues`` times. Its exit code is the job's, which dependent jobs wait for.
+It records the outcome, with the traceback of the rank that caused a failure, and requeues the job at most once: only
+after a clean save or at the time limit, only if nobody has cancelled or requeued it, and at most
+``slurm.max_requeues`` times. Its exit code is the job's, on which dependent jobs (``afterok``) depend.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from diffmae_video.launch.slurm import TrainingJob
 _INTERRUPTED = 75
 
 
-def conclude(output_dir: str, *, job: str, restart: int, exit_code: int, standing: str, max_requeues: int) -> End:
-    """How an attempt ended, from the records of its ranks.
+def conclude(output_dir: str, *, job: str, restart: int, exit_code: int, slurm_state: str, max_requeues: int) -> End:
+    """The outcome of an attempt, from the records of its ranks.
 
     Args:
-        exit_code: of srun, or the worst of the tasks' own.
-        standing: "running"; "timed out" at its limit; "cancelled"; "requeued" by somebody else.
+        output_dir: run folder.
+        job: job id, ``ID_TASK`` in an array.
+        restart: number of the attempt, counted from 0.
+        exit_code: of srun, or the highest of the tasks' exit codes.
+        slurm_state: "running", "timed out" (at the time limit), "cancelled", or "requeued" by someone else.
         max_requeues: restarts after which the job ends.
     """
 
@@ -38,56 +41,69 @@ def conclude(output_dir: str, *, job: str, restart: int, exit_code: int, standin
     failures = read_failures(output_dir, job, restart)
     codes = [a.code for a in read_attempts(output_dir) if (a.job, a.restart) == (job, restart)]
     code = codes[0] if codes else None
+    # Order matters: an error of a rank outweighs everything else, and a finished run stays finished even if the job
+    # is cancelled in its last second.
     if failures and failures[0].own:
         return end("failed", *_cause(failures[0]))
     if code == 0:
         return end("finished", "")
-    if standing in ("cancelled", "requeued"):
-        return end(standing, f"{standing} from outside")
-    if code == _INTERRUPTED or standing == "timed out":
-        why = "time limit" if standing == "timed out" else "stopped by a signal and saved"
+    if slurm_state in ("cancelled", "requeued"):
+        return end(slurm_state, f"{slurm_state} externally")
+    if code == _INTERRUPTED or slurm_state == "timed out":
+        why = "time limit" if slurm_state == "timed out" else "stopped by a signal and saved"
         if restart < max_requeues:
             return end("requeued", why)
-        return end("failed", f"{why}; slurm.max_requeues={max_requeues} reached, submit again to go on")
+        return end("failed", f"{why}; slurm.max_requeues={max_requeues} reached, submit again to resume")
     if not failures:
-        return end("failed", _exit_words(exit_code))
-    # Nobody raised by itself: some rank is gone without a word, the others noticed.
+        return end("failed", _describe_exit(exit_code))
+    # No rank raised an error of its own: one exited without recording an error, and the others lost their peer.
     reason, trace = _cause(failures[0])
-    return end("failed", f"{_exit_words(exit_code)}; {reason}", trace)
+    return end("failed", f"{_describe_exit(exit_code)}; {reason}", trace)
 
 
 def main(folder: str, exit_code: int) -> int:
-    """Conclude the job that this process runs in; the job's exit code."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.environ["SUBMITIT_EXECUTOR"] = "slurm"
-    here = submitit.JobEnvironment()
-    restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-    started = submitit.SlurmJob(folder=folder, job_id=here.job_id).submission().function
-    assert isinstance(started, TrainingJob)
+    """Record the outcome of the job that this process runs in, requeue it if needed; return the job's exit code.
 
-    def judge() -> End:
+    Args:
+        folder: submitit's folder of logs and pickled jobs.
+        exit_code: of srun.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # don't interrupt the record
+    os.environ["SUBMITIT_EXECUTOR"] = "slurm"
+    job_env = submitit.JobEnvironment()
+    restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    training_job = submitit.SlurmJob(folder=folder, job_id=job_env.job_id).submission().function
+    assert isinstance(training_job, TrainingJob)
+
+    def decide() -> End:
         return conclude(
-            started.output_dir,
-            job=here.job_id,
+            training_job.output_dir,
+            job=job_env.job_id,
             restart=restart,
             exit_code=exit_code,
-            standing=_standing(restart),
-            max_requeues=started.max_requeues,
+            slurm_state=_slurm_state(restart),
+            max_requeues=training_job.max_requeues,
         )
 
-    end = judge()
-    if end.end == "failed" and here.num_nodes > 1 and not _has_cause(started.output_dir, here.job_id, restart):
+    end = decide()
+    # A lost node looks like ranks that exit silently until SLURM notices it.
+    if (
+        end.end == "failed"
+        and job_env.num_nodes > 1
+        and not _has_cause(training_job.output_dir, job_env.job_id, restart)
+    ):
         _wait_for_node_failure()
-        end = judge()
-    add_end(started.output_dir, end)
-    print(f"job {here.job_id}, restart {restart}: {end.end} {end.reason}\n{end.traceback}", flush=True)
-    if end.end == "requeued" and _standing(restart) != "requeued":
+        end = decide()
+    add_end(training_job.output_dir, end)
+    print(f"job {job_env.job_id}, restart {restart}: {end.end} {end.reason}\n{end.traceback}", flush=True)
+    # Look again: someone may have requeued the job while the outcome was written.
+    if end.end == "requeued" and _slurm_state(restart) != "requeued":
         call("scontrol", "requeue", os.environ["SLURM_JOB_ID"])
     return 0 if end.end == "finished" else 1
 
 
-def _standing(restart: int) -> str:
-    """What SLURM says of this job; see :func:`conclude`."""
+def _slurm_state(restart: int) -> str:
+    """SLURM's state of this job, in the terms of :func:`conclude`."""
     fields = job_fields(os.environ["SLURM_JOB_ID"])
     if int(fields["Restarts"]) != restart:
         return "requeued"
@@ -101,12 +117,12 @@ def _has_cause(output_dir: str, job: str, restart: int) -> bool:
 
 
 def _wait_for_node_failure() -> None:
-    """Ranks went without an error of their own: give SLURM the time to find that a node is lost.
+    """Give SLURM time to notice a lost node, after ranks exited without an error of their own.
 
-    It then ends this script too, and restarts the job by itself.
+    If a node is lost, SLURM also ends this script, and restarts the job by itself.
     """
     seconds = seconds_until_node_is_lost() + 30
-    print(f"no rank says why it ended; waiting {seconds} s for SLURM's word on the nodes", flush=True)
+    print(f"no rank recorded an error; waiting {seconds} s for SLURM to detect a lost node", flush=True)
     time.sleep(seconds)
 
 
@@ -114,10 +130,10 @@ def _cause(failure: Failure) -> tuple[str, str]:
     return f"rank {failure.rank} on {failure.host}: {failure.error}", failure.traceback
 
 
-def _exit_words(code: int) -> str:
-    """srun's exit code in words; above 128 it is 128 plus the signal that ended a task."""
+def _describe_exit(code: int) -> str:
+    """srun's exit code in words; above 128 it is 128 plus the number of the signal that ended a task."""
     if code <= 128:
-        return f"the tasks ended without a word, exit code {code}; see the logs"
+        return f"the tasks exited without recording an error, exit code {code}; see the logs"
     hint = " (out of memory?)" if code == 128 + signal.SIGKILL else ""
     return f"a task was ended by {signal.Signals(code - 128).name}{hint}; see the logs"
 

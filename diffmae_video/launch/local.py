@@ -1,4 +1,4 @@
-"""The same jobs on this machine, through submitit's local executor: no SLURM needed."""
+"""Run the same jobs on this machine, through submitit's local executor; SLURM isn't needed."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ _POLL_SECONDS = 0.2
 
 
 def run_local(phases: Sequence[Phase], points: Sequence[Point], *, folder: Path, max_parallel: int) -> list[End]:
-    """Run every job and wait; a phase begins when the one before has ended, for the points that it finished.
+    """Run all jobs and wait for them; each phase starts after the previous one, with the points that finished it.
 
     Args:
-        max_parallel: jobs at a time.
+        phases: jobs of all points, stage by stage with ``--split-stages``.
+        points: the runs, in the order of each phase's recipes.
+        folder: of the run or the sweep; logs and the code snapshot go to its ``slurm/``.
+        max_parallel: jobs that run at a time.
 
     Returns:
-        how each point ended.
+        the last outcome of each point.
 
     Raises:
-        SlurmError: a recipe asks for several nodes, or a folder can't be written.
+        SlurmError: a recipe requests several nodes, or a folder can't be written.
     """
     for phase in phases:
         if phase.slurm.nodes > 1:
@@ -46,13 +49,13 @@ def run_local(phases: Sequence[Phase], points: Sequence[Point], *, folder: Path,
                 i = waiting.pop(0)
                 running[i] = _start(phase, i, folder=folder, code=code)
                 job = running[i].job_id
-                entry = record(
+                submission = record(
                     phase, i, points[i], job=job, cluster="local", submitted=submitted, code=code, folder=folder
                 )
-                print(f"job {job} runs {entry.recipe}, logs {entry.logs}", flush=True)
+                print(f"job {job} runs {submission.recipe}, logs {submission.logs}", flush=True)
             time.sleep(_POLL_SECONDS)
             for i in [i for i, job in running.items() if job.done()]:
-                ends[i] = _conclude(phase, i, running.pop(i).job_id)
+                ends[i] = _record_outcome(phase, i, running.pop(i).job_id)
                 print(f"job {ends[i].job}: {ends[i].end} {ends[i].reason}", flush=True)
     return [ends[i] for i in range(len(points))]
 
@@ -67,13 +70,13 @@ def _start(phase: Phase, index: int, *, folder: Path, code: Path) -> submitit.Jo
         signal_delay_s=slurm.signal_delay_seconds,
     )
     job = make_job(phase, index)
-    with _running_in(code):
+    with _import_from(code):
         return executor.submit(job)
 
 
 @contextlib.contextmanager
-def _running_in(code: Path) -> Iterator[None]:
-    """Processes started meanwhile import the snapshot: by PYTHONPATH, and `python -m` by its folder."""
+def _import_from(code: Path) -> Iterator[None]:
+    """Processes started in this block import the snapshot: `python -m` looks into the working directory first."""
     folder, path = os.getcwd(), os.environ.get("PYTHONPATH")
     os.chdir(code)
     os.environ["PYTHONPATH"] = f"{code}:{path}" if path else str(code)
@@ -87,16 +90,16 @@ def _running_in(code: Path) -> Iterator[None]:
             os.environ["PYTHONPATH"] = path
 
 
-def _conclude(phase: Phase, index: int, job: str) -> End:
+def _record_outcome(phase: Phase, index: int, job: str) -> End:
     output_dir = phase.recipes[index].output_dir
     restart = sum(end.job == job and end.end == "requeued" for end in read_ends(output_dir))
-    # The controller keeps the tasks' exit codes to itself; what they wrote says enough.
+    # submitit's local controller doesn't report the tasks' exit codes; their records say whether they finished.
     end = conclude(
         output_dir,
         job=job,
         restart=restart,
         exit_code=1,
-        standing="running",
+        slurm_state="running",
         max_requeues=phase.slurm.max_requeues,
     )
     add_end(output_dir, end)

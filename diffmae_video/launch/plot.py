@@ -10,12 +10,12 @@ from diffmae_video.launch.table import Row, swept_keys
 
 
 def plot_rows(rows: Sequence[Row], path: str | Path) -> str:
-    """Draw top-1 (or, where no run has been tested, the last loss) against each swept key; one panel a key.
+    """Draw top-1 (or, if no run has been tested, the last loss) against each swept key, one panel per key.
 
-    A dot is a run, the line joins the means over the runs that share a value.
+    A dot is a run; the line joins the means of the runs with the same value.
 
     Returns:
-        the name of the metric drawn.
+        name of the drawn metric, "top1" or "loss".
 
     Raises:
         UserError: nothing to draw, or matplotlib isn't installed.
@@ -28,20 +28,20 @@ def plot_rows(rows: Sequence[Row], path: str | Path) -> str:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise UserError("a plot needs matplotlib: pip install 'diffmae_video[demo]'") from None
+        raise UserError("--plot needs matplotlib: pip install 'diffmae_video[demo]'") from None
     figure = Figure(figsize=(4.2 * len(keys), 3.6), layout="constrained")
     for axes, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys, strict=True):
-        places, scale = _places([row.differs[key] for row in rows if key in row.differs])
-        values: dict[float, list[float]] = {place: [] for place in places.values()}
+        positions, scale = _axis_positions([row.params[key] for row in rows if key in row.params])
+        values: dict[float, list[float]] = {position: [] for position in positions.values()}
         for row in rows:
-            if key in row.differs:
-                values[places[row.differs[key]]].append(getattr(row, metric))
-        for place, group in values.items():
-            axes.plot([place] * len(group), group, "o", color="tab:blue", alpha=0.6)
+            if key in row.params:
+                values[positions[row.params[key]]].append(getattr(row, metric))
+        for position, group in values.items():
+            axes.plot([position] * len(group), group, "o", color="tab:blue", alpha=0.6)
         order = sorted(values)
-        axes.plot(order, [sum(values[place]) / len(values[place]) for place in order], "-", color="tab:blue")
+        axes.plot(order, [sum(values[position]) / len(values[position]) for position in order], "-", color="tab:blue")
         if scale == "names":
-            axes.set_xticks(list(places.values()), list(places))
+            axes.set_xticks(list(positions.values()), list(positions))
         else:
             axes.set_xscale(scale)
         axes.set(xlabel=key, ylabel="top-1" if metric == "top1" else "loss")
@@ -50,11 +50,11 @@ def plot_rows(rows: Sequence[Row], path: str | Path) -> str:
     return metric
 
 
-def _places(texts: Sequence[str]) -> tuple[dict[str, float], str]:
-    """Where each value goes on the axis, and the axis: linear, log (positive, over a decade or more) or names."""
+def _axis_positions(texts: Sequence[str]) -> tuple[dict[str, float], str]:
+    """Position of each value on the axis, and its scale: linear, log (positive, a decade or more) or names."""
     try:
-        places = {text: float(text) for text in texts}
+        positions = {text: float(text) for text in texts}
     except ValueError:
         return {text: float(i) for i, text in enumerate(dict.fromkeys(texts))}, "names"
-    low, high = min(places.values()), max(places.values())
-    return places, "log" if low > 0 and high >= 10 * low else "linear"
+    low, high = min(positions.values()), max(positions.values())
+    return positions, "log" if low > 0 and high >= 10 * low else "linear"

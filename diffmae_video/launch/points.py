@@ -1,4 +1,4 @@
-"""The points of a sweep: which recipes, named by what differs between them."""
+"""The points of a sweep: one recipe each, named by its values of the swept keys."""
 
 from __future__ import annotations
 
@@ -22,35 +22,48 @@ _NAME_BYTES = 200  # file systems allow 255; temporary files add to a name
 
 @dataclass(frozen=True)
 class Point:
-    """One run: a recipe file with overrides, checked. ``differs`` says what sets it apart in its sweep."""
+    """One run of a sweep.
+
+    Attributes:
+        name: its folder inside the sweep's; "" for a single run.
+        cfg: path of the recipe file.
+        overrides: ``key=value`` texts, in order.
+        recipe: the file with the overrides, checked.
+        params: values of the swept keys.
+    """
 
     name: str
     cfg: str
     overrides: tuple[str, ...]
     recipe: Recipe
-    differs: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
 
     def for_stage(self, stage: str) -> Recipe:
-        """The recipe of one stage as a job of its own, with that stage's resources.
+        """The recipe of a job that runs one stage only, with the resources of that stage.
 
         Raises:
             RecipeError: ``slurm.stages`` names an unknown resource or a value of the wrong type.
         """
         resources = self.recipe.slurm.stages.get(stage) or {}
-        own = [f"stages=[{stage}]", *(f"slurm.{key}={value}" for key, value in resources.items())]
-        return load_recipe(self.cfg, [*self.overrides, *own])
+        stage_overrides = [f"stages=[{stage}]", *(f"slurm.{key}={value}" for key, value in resources.items())]
+        return load_recipe(self.cfg, [*self.overrides, *stage_overrides])
 
 
 def single_point(cfg: str, overrides: Sequence[str]) -> Point:
-    """One run, in the recipe's own folder."""
+    """One run, in the output_dir of its recipe."""
     return _make_point(cfg, overrides, "", {}, folder=_base_folder(cfg, overrides))
 
 
 def product_points(cfg: str, overrides: Sequence[str], axes: Sequence[str]) -> list[Point]:
-    """Every combination of ``key=value,value,...`` axes; a value spelled twice (1e-4, 0.0001) counts once.
+    """Every combination of ``key=value,value,...`` axes; two spellings of a value (1e-4, 0.0001) count once.
+
+    Args:
+        cfg: path of the recipe file.
+        overrides: ``key=value`` texts for all points.
+        axes: one ``key=value,value,...`` per swept key.
 
     Raises:
-        RecipeError: an axis or one point isn't possible; one line naming it.
+        RecipeError: an axis or a point is invalid; one line naming it.
     """
     values: dict[str, list[str]] = {}
     for key, texts in map(_parse_axis, axes):
@@ -62,11 +75,11 @@ def product_points(cfg: str, overrides: Sequence[str], axes: Sequence[str]) -> l
     for combination in itertools.product(*values.values()):
         changes = dict(zip(values, combination, strict=True))
         recipe = load_recipe(cfg, [*overrides, *(f"{key}={value}" for key, value in changes.items())])
-        differs = {key: _text_of(recipe, key) for key in values}
-        name = _short(",".join(f"{key}={_file_name(value)}" for key, value in differs.items()))
-        if name in points and points[name].differs != differs:
+        params = {key: _swept_value(recipe, key) for key in values}
+        name = _shorten(",".join(f"{key}={_to_file_name(value)}" for key, value in params.items()))
+        if name in points and points[name].params != params:
             raise RecipeError(f"sweep: two points would share the folder {name}; use --sweep-file and name them")
-        points[name] = _make_point(cfg, overrides, name, changes, folder=folder, differs=differs)
+        points[name] = _make_point(cfg, overrides, name, changes, folder=folder, params=params)
     return list(points.values())
 
 
@@ -74,18 +87,18 @@ def file_points(cfg: str, overrides: Sequence[str], path: str) -> list[Point]:
     """The named points of a YAML file, ``name: {key: value, ...}``.
 
     Raises:
-        RecipeError: the file or one of its points isn't possible; one line naming it.
+        RecipeError: the file or one of its points is invalid; one line naming it.
     """
     folder = _base_folder(cfg, overrides)
     points: list[Point] = []
     for name, changes in _read_points(path).items():
-        if not re.fullmatch(r"[\w.,=+-]+", name) or name in (".", "..", "slurm") or _short(name) != name:
+        if not re.fullmatch(r"[\w.,=+-]+", name) or name in (".", "..", "slurm") or _shorten(name) != name:
             raise RecipeError(
                 f"{path}: point {name}: a name becomes a folder; use letters, digits and . , = + -, "
                 f"at most {_NAME_BYTES} bytes"
             )
         try:
-            point = _make_point(cfg, overrides, name, changes, folder=folder, differs=changes)
+            point = _make_point(cfg, overrides, name, changes, folder=folder, params=changes)
         except RecipeError as error:
             raise RecipeError(f"{path}: point {name}: {error}") from None
         for other in points:
@@ -102,14 +115,16 @@ def _make_point(
     changes: dict[str, str],
     *,
     folder: str,
-    differs: dict[str, str] | None = None,
+    params: dict[str, str] | None = None,
 ) -> Point:
     for key in changes:
         if key == "output_dir" or key.split(".")[0] == "slurm":
-            raise RecipeError(f"sweep: {key} can't be swept, the points share it; set it before --sweep")
-    own = [f"{key}={value}" for key, value in changes.items()]
-    every = (*overrides, *own, f"output_dir={os.path.join(folder, name) if name else folder}")
-    return Point(name=name, cfg=cfg, overrides=every, recipe=load_recipe(cfg, every), differs=differs or {})
+            raise RecipeError(f"sweep: {key} can't be swept, all points share it; set it before --sweep")
+    swept = [f"{key}={value}" for key, value in changes.items()]
+    all_overrides = (*overrides, *swept, f"output_dir={os.path.join(folder, name) if name else folder}")
+    return Point(
+        name=name, cfg=cfg, overrides=all_overrides, recipe=load_recipe(cfg, all_overrides), params=params or {}
+    )
 
 
 def _base_folder(cfg: str, overrides: Sequence[str]) -> str:
@@ -126,7 +141,7 @@ def _parse_axis(axis: str) -> tuple[str, list[str]]:
 
 
 def _read_points(path: str) -> dict[str, dict[str, str]]:
-    """The points of a file: name to key to value, as an override writes it."""
+    """Points of a file: {name: {key: value as in an override}}."""
     points: dict[str, dict[str, str]] = {}
     try:
         for name, changes in pairs(read_yaml(path)):
@@ -139,7 +154,7 @@ def _read_points(path: str) -> dict[str, dict[str, str]]:
 
 
 def _override_text(node: yaml.Node) -> str:
-    """A value as it was typed; a list or a mapping in brackets."""
+    """A value as it is written in the file; lists and mappings in brackets, on one line."""
     if isinstance(node, yaml.ScalarNode):
         return node.value
     for inner in [node, *_nodes_below(node)]:
@@ -156,19 +171,19 @@ def _nodes_below(node: yaml.Node) -> Iterator[yaml.Node]:
                 yield from _nodes_below(inner)
 
 
-def _text_of(recipe: Recipe, key: str) -> str:
+def _swept_value(recipe: Recipe, key: str) -> str:
     found = [value for name, _, value in walk(recipe) if name == key]
     if not found:
         raise RecipeError(f"sweep: {key} is a section of the recipe; sweep one of its keys")
     return value_text(found[0])
 
 
-def _file_name(value: str) -> str:
+def _to_file_name(value: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", value).strip("_") or "empty"
 
 
-def _short(name: str) -> str:
-    """A name that is too long for a folder, cut, with a hash of the whole that tells it from its neighbours."""
+def _shorten(name: str) -> str:
+    """Cut a name that is too long for a folder, and append a hash of the full name to keep names distinct."""
     if len(name.encode()) <= _NAME_BYTES:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:10]

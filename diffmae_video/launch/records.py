@@ -1,11 +1,11 @@
-"""What a job leaves in its run's folder, under ``slurm/``: who submitted it, each attempt, each end.
+"""Records of jobs under ``slurm/`` in the run folder: submissions, attempts, failures and outcomes.
 
-    jobs.jsonl                    a line a submission
-    attempt-JOB-RESTART.json      rank 0's start and end of one attempt
-    failure-JOB-RESTART-RANK.json a rank that raised, with its traceback
-    ends.jsonl                    a line an attempt: finished, requeued, failed or cancelled, and why
+    jobs.jsonl                    one line per submitted job
+    attempt-JOB-RESTART.json      start and end of one attempt, written by rank 0
+    failure-JOB-RESTART-RANK.json the exception that ended a rank, with its traceback
+    ends.jsonl                    one line per attempt: finished, requeued, failed or cancelled, and why
 
-They are plain files, read by tools/sweep.py, so that neither sacct nor a live controller is needed.
+Plain files, so that tools/sweep.py needs neither sacct nor a running controller.
 """
 
 from __future__ import annotations
@@ -20,7 +20,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Submission:
-    """One job of a run. ``job`` is SLURM's id, ``ID_TASK`` in an array, or a process id for ``local``."""
+    """One submitted job of a run.
+
+    Attributes:
+        job: SLURM's id, ``ID_TASK`` in an array, or a process id if ``cluster`` is "local".
+        cluster: "slurm" or "local".
+        stages: the stages that it runs.
+        submitted: time of the submission, ISO 8601; the jobs of one submission share it.
+        recipe: path of the resolved recipe.
+        code: path of the code snapshot.
+        logs: path of the log of its first task.
+        params: values of the swept keys.
+    """
 
     job: str
     cluster: str
@@ -29,12 +40,12 @@ class Submission:
     recipe: str
     code: str
     logs: str
-    differs: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One start of a job, as rank 0 tells it; ``code`` and ``ended`` are None until its run returns."""
+    """One start of a job, in Unix time; ``ended`` and the exit ``code`` are None until it returns."""
 
     job: str
     restart: int
@@ -46,7 +57,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Failure:
-    """An exception that ended a rank. ``own`` is False where another rank's death was the cause."""
+    """An exception that ended a rank. ``own`` is False if it follows from the loss of another rank."""
 
     job: str
     restart: int
@@ -60,7 +71,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class End:
-    """How an attempt ended: "finished", "requeued", "failed" or "cancelled"."""
+    """Outcome of an attempt; ``end`` is "finished", "requeued", "failed" or "cancelled"."""
 
     job: str
     restart: int
@@ -70,7 +81,7 @@ class End:
 
 
 def record_folder(output_dir: str | Path) -> Path:
-    """Where the records of a run are."""
+    """Folder of a run's records."""
     return Path(output_dir) / "slurm"
 
 
@@ -102,7 +113,7 @@ def write_failure(output_dir: str | Path, failure: Failure) -> None:
 
 
 def read_failures(output_dir: str | Path, job: str, restart: int) -> list[Failure]:
-    """The failures of one attempt, its cause first: a rank's own before what followed from it."""
+    """The failures of one attempt, the likely cause first: own errors by time, then losses of a peer by time."""
     files = record_folder(output_dir).glob(f"failure-{job}-{restart}-*.json")
     found = [Failure(**json.loads(p.read_text())) for p in files]
     return sorted(found, key=lambda failure: (not failure.own, failure.time))
@@ -114,7 +125,7 @@ def add_end(output_dir: str | Path, end: End) -> None:
 
 
 def read_ends(output_dir: str | Path) -> list[End]:
-    """How the attempts ended, oldest first."""
+    """The outcomes of all attempts, oldest first."""
     return [End(**line) for line in _lines(record_folder(output_dir) / "ends.jsonl")]
 
 
@@ -126,13 +137,14 @@ def _append(path: Path, item: Any) -> None:
 
 def _write(path: Path, item: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Rename, so that a reader never sees half a file.
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(dataclasses.asdict(item), indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file, none where there is no file; a line that a full disk cut short is left out."""
+    """The records of a JSON-lines file, [] if there is none; skips a line that was cut short, as by a full disk."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").splitlines()

@@ -1,10 +1,10 @@
-"""One job: what submitit starts in each task.
+"""The job that submitit runs in each task.
 
-Signals. submitit installs a handler of SIGUSR2 in each task: on rank 0 it calls :meth:`TrainingJob.checkpoint`
-and requeues at once, on the others it does nothing. That is right only while nothing is at stake, so it holds
-until the engine takes the signals over: from then on a signal sets a flag, all ranks agree on it at a step
-boundary, save, and ``run`` returns 75 on each. The requeue itself is then decided where every rank has ended,
-by ``epilogue.py`` in the batch script (on a local executor: by submitit's controller, once all tasks have ended).
+Signals: submitit installs a SIGUSR2 handler in each task, which on rank 0 calls :meth:`TrainingJob.checkpoint` and
+requeues immediately, and on the other ranks does nothing. That is correct only while there is nothing to save, so the
+engine installs its own handlers when it starts: a signal then sets a flag, all ranks agree on it at a step boundary and
+save, and ``run`` returns 75 on each. The job is requeued after all ranks have exited, by ``epilogue.py`` in the
+batch script (with the local executor: by submitit's controller, once all tasks have ended).
 """
 
 from __future__ import annotations
@@ -35,19 +35,27 @@ from diffmae_video.launch.records import (
     write_failure,
 )
 
-# How torch words that the other end of a connection is gone; it has no class of its own for gloo's errors.
+# Messages by which torch reports a lost peer; errors of gloo have no exception class of their own.
 _PEER_GONE = re.compile(
     r"closed by peer|reset by peer|broken pipe|connection refused|gloo|nccl|process group|socket|barrier", re.IGNORECASE
 )
 
 
 class RequeueLimitError(RuntimeError):
-    """The job was restarted as often as slurm.max_requeues allows."""
+    """The job has reached slurm.max_requeues restarts."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A task's place in its job, from the variables of SLURM or of submitit's local executor."""
+    """A task's job and rank, from the variables of SLURM or of submitit's local executor.
+
+    Attributes:
+        cluster: "slurm" or "local".
+        job: job id, ``ID_TASK`` in an array.
+        restart: number of earlier attempts of the job.
+        rank, local_rank, world_size: as torchrun's variables.
+        address, port: rendezvous of the ranks.
+    """
 
     cluster: str
     job: str
@@ -59,7 +67,7 @@ class Place:
     port: int
 
     def variables(self) -> dict[str, str]:
-        """torchrun's variables, which the engine reads."""
+        """The torchrun variables, which the engine reads."""
         return {
             "RANK": str(self.rank),
             "LOCAL_RANK": str(self.local_rank),
@@ -69,10 +77,10 @@ class Place:
         }
 
 
-def find_place(output_dir: str | Path) -> Place:
-    """Where this task is; ``output_dir`` has the record by which a local job counts its restarts."""
+def find_rank_env(output_dir: str | Path) -> Place:
+    """The rank of this process; a local job counts its restarts by the records in ``output_dir``."""
     job = submitit.JobEnvironment()
-    several_nodes = job.num_nodes > 1
+    is_multi_node = job.num_nodes > 1
     if job.cluster == "slurm":
         restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     else:
@@ -84,15 +92,15 @@ def find_place(output_dir: str | Path) -> Place:
         rank=job.global_rank,
         local_rank=job.local_rank,
         world_size=job.num_tasks,
-        # The batch script runs on the job's first node, with rank 0. All tasks have a connection to srun
-        # there, so this address is known to be reachable, whatever the nodes' names resolve to.
-        address=os.environ["SLURM_LAUNCH_NODE_IPADDR"] if several_nodes else "127.0.0.1",
+        # The address of the node where srun runs: the batch script and rank 0 are on that node, and all tasks
+        # connect to srun, so it is reachable. Node names need not resolve to such an address.
+        address=os.environ["SLURM_LAUNCH_NODE_IPADDR"] if is_multi_node else "127.0.0.1",
         port=rendezvous_port(job.raw_job_id),
     )
 
 
 def run_recipe(path: str) -> int:
-    """The engine's run, imported late: the batch script's epilogue needs this module, and no torch."""
+    """Run a recipe; imports the engine late, so that the epilogue, which unpickles the job, loads no torch."""
     from diffmae_video.engine.runner import run
     from diffmae_video.recipe import load_recipe
 
@@ -101,12 +109,12 @@ def run_recipe(path: str) -> int:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """Runs a resolved recipe in each task of a job; submitit pickles it.
+    """Runs a resolved recipe in each task of a job. submitit pickles it.
 
     Args:
         recipe: path of the resolved recipe.
-        output_dir: its run folder.
-        workdir: where the user submitted; relative paths of the recipe start there.
+        output_dir: run folder.
+        workdir: working directory of the submission, to which the recipe's paths are relative.
         max_requeues: restarts after which the job ends.
         run: path of a recipe -> 0 (finished) or 75 (interrupted and saved).
     """
@@ -118,72 +126,72 @@ class TrainingJob:
     run: Callable[[str], int] = run_recipe
 
     def __call__(self) -> int:
-        """Run, and leave a record of how it went."""
+        """Run the recipe and record the attempt; returns its exit code."""
         os.chdir(self.workdir)
-        place = find_place(self.output_dir)
-        os.environ.update(place.variables())
-        attempt = Attempt(job=place.job, restart=place.restart, host=socket.gethostname(), started=time.time())
-        if place.rank == 0:
+        env = find_rank_env(self.output_dir)
+        os.environ.update(env.variables())
+        attempt = Attempt(job=env.job, restart=env.restart, host=socket.gethostname(), started=time.time())
+        if env.rank == 0:
             write_attempt(self.output_dir, attempt)
         try:
-            code = self._run(place)
+            code = self._run(env)
         except Exception as error:
-            write_failure(self.output_dir, _describe(place, error))
+            write_failure(self.output_dir, _make_failure(env, error))
             raise
-        for number in (signal.SIGTERM, signal.SIGUSR2):  # what is left to do must not be torn
+        for number in (signal.SIGTERM, signal.SIGUSR2):  # don't interrupt the final writes
             signal.signal(number, signal.SIG_IGN)
-        if place.rank == 0:
+        if env.rank == 0:
             write_attempt(self.output_dir, dataclasses.replace(attempt, ended=time.time(), code=code))
         if code:
-            self._leave_unfinished(place)
+            self._exit_unfinished(env)
         return code
 
-    def _run(self, place: Place) -> int:
-        if place.restart > self.max_requeues:
-            raise RequeueLimitError(self._limit_message(place))
+    def _run(self, env: Place) -> int:
+        if env.restart > self.max_requeues:
+            raise RequeueLimitError(self._limit_message(env))
         return self.run(self.recipe)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """submitit's protocol for a signal before the engine runs: nothing to save, the same job again.
+        """submitit's hook for a signal before the engine runs: there is nothing to save, so requeue the same job.
 
         Raises:
-            RequeueLimitError: not again; it ends :meth:`__call__`, in which the signal came.
+            RequeueLimitError: the limit is reached; raised inside :meth:`__call__`, which the signal interrupted.
         """
-        place = find_place(self.output_dir)
-        if place.restart >= self.max_requeues:
-            raise RequeueLimitError(self._limit_message(place))
+        env = find_rank_env(self.output_dir)
+        if env.restart >= self.max_requeues:
+            raise RequeueLimitError(self._limit_message(env))
         return submitit.helpers.DelayedSubmission(self)
 
-    def _leave_unfinished(self, place: Place) -> None:
-        """Leave the task without a result file, which would tell submitit that the job is over."""
-        if place.cluster == "slurm":
-            sys.exit(0)  # the epilogue requeues
-        if place.restart >= self.max_requeues:
-            raise RequeueLimitError(self._limit_message(place))
-        if place.rank == 0:
-            add_end(self.output_dir, End(job=place.job, restart=place.restart, end="requeued", reason="signal"))
+    def _exit_unfinished(self, env: Place) -> None:
+        """Exit without a result file, by which submitit would take the job for finished."""
+        if env.cluster == "slurm":
+            sys.exit(0)  # the epilogue requeues the job
+        if env.restart >= self.max_requeues:
+            raise RequeueLimitError(self._limit_message(env))
+        if env.rank == 0:
+            add_end(self.output_dir, End(job=env.job, restart=env.restart, end="requeued", reason="signal"))
         sys.exit(LOCAL_REQUEUE_RETURN_CODE)
 
-    def _limit_message(self, place: Place) -> str:
-        return f"restarted {place.restart} times, slurm.max_requeues={self.max_requeues}; submit again to go on"
+    def _limit_message(self, env: Place) -> str:
+        return f"restarted {env.restart} times, slurm.max_requeues={self.max_requeues}; submit again to resume"
 
 
-def _describe(place: Place, error: Exception) -> Failure:
+def _make_failure(env: Place, error: Exception) -> Failure:
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return Failure(
-        job=place.job,
-        restart=place.restart,
-        rank=place.rank,
+        job=env.job,
+        restart=env.restart,
+        rank=env.rank,
         host=socket.gethostname(),
         time=time.time(),
-        own=place.world_size == 1 or not is_peer_loss(error),
+        own=env.world_size == 1 or not is_peer_loss(error),
         error=text[:500],
         traceback=traceback.format_exc(),
     )
 
 
 def is_peer_loss(error: Exception) -> bool:
-    """Whether an exception says that another rank is gone, and so isn't the cause of a job's end."""
+    """Whether an exception follows from the loss of another rank, and so isn't the cause of a failure."""
     import torch.distributed
 
     if isinstance(error, torch.distributed.DistError):

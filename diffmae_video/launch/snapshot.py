@@ -1,4 +1,4 @@
-"""The code as it was at submission: what a job runs, however long it waits and whatever is edited meanwhile."""
+"""A copy of the code at submission, which the job runs: edits while it is pending have no effect."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def take_snapshot(folder: str | Path) -> Path:
-    """Copy the package, and ``tools`` where it is a checkout, to ``folder/code-HASH``.
+    """Copy the package, and ``tools`` if it is a checkout, to ``folder/code-HASH``.
 
-    The hash is over the files' names and contents, so the same code isn't stored twice. The git state
-    (commit, uncommitted changes) lies beside the code in ``git.json``.
+    The hash covers names and contents of the files, so the same code is stored once. ``git.json`` beside the code
+    has the git state (commit, uncommitted changes).
 
     Returns:
-        the snapshot, to be put first on ``PYTHONPATH``.
+        path of the snapshot, to be the first entry of ``PYTHONPATH``.
     """
     files = _source_files()
     digest = hashlib.sha256()
@@ -31,7 +31,7 @@ def take_snapshot(folder: str | Path) -> Path:
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Under another name until it is whole: a copy cut short must not be taken for the snapshot.
+    # Copy under a temporary name, then rename: an interrupted copy must not pass for a snapshot.
     partial = Path(tempfile.mkdtemp(prefix=".code-", dir=target.parent))
     for name, path in files.items():
         (partial / name).parent.mkdir(parents=True, exist_ok=True)
@@ -40,20 +40,20 @@ def take_snapshot(folder: str | Path) -> Path:
     partial.chmod(0o755)
     try:
         os.rename(partial, target)
-    except OSError:  # another submission was faster
+    except OSError:  # another submission has created it meanwhile
         shutil.rmtree(partial)
     return target
 
 
 def git_state() -> dict[str, Any]:
-    """Commit, changed files and their diff; all empty where the package isn't in a git checkout."""
+    """Commit, changed files and their diff; all empty if the package isn't in a git checkout."""
     commit = _git("rev-parse", "HEAD").strip()
     changed = _git("status", "--porcelain").splitlines()
     return {"commit": commit, "changed": changed, "diff": _git("diff", "HEAD") if commit else ""}
 
 
 def _source_files() -> dict[str, Path]:
-    """Name inside the snapshot -> file, in the order of names."""
+    """{name inside the snapshot: file}, sorted by name."""
     root = PACKAGE.parent
     folders = [PACKAGE, *([root / "tools"] if (root / "tools" / "run_net.py").exists() else [])]
     found = [p for folder in folders for p in folder.rglob("*") if p.is_file() and p.suffix in (".py", ".typed")]
@@ -63,7 +63,7 @@ def _source_files() -> dict[str, Path]:
 def _git(*arguments: str) -> str:
     command = ["git", "-C", str(PACKAGE), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except FileNotFoundError:  # no git on this machine
         return ""
-    return done.stdout if done.returncode == 0 else ""
+    return result.stdout if result.returncode == 0 else ""

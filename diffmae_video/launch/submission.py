@@ -1,4 +1,4 @@
-"""From checked points to jobs: everything that can be refused is, before the first is submitted."""
+"""Validate all points, then submit their jobs."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ from diffmae_video.recipe.schema import STAGES, SlurmRecipe
 
 @dataclass(frozen=True)
 class Phase:
-    """Jobs that start together, one a point: all stages, or one stage of several. They share their resources."""
+    """Jobs that start together, one per point: all stages, or a single stage. They request the same resources."""
 
     name: str
     recipes: tuple[Recipe, ...]
 
     @property
     def slurm(self) -> SlurmRecipe:
-        """What each of the jobs asks for."""
+        """Resources of each job."""
         return self.recipes[0].slurm
 
     def recipe_path(self, index: int) -> Path:
-        """Where the resolved recipe of one job is kept; ``recipe.yaml`` is the whole run's."""
+        """Path of the resolved recipe of one job; ``recipe.yaml`` is the one of the whole run."""
         return record_folder(self.recipes[index].output_dir) / f"recipe-{self.name}.yaml"
 
 
 def plan_phases(points: Sequence[Point], *, split_stages: bool) -> list[Phase]:
-    """One phase, or one for each stage of the recipe.
+    """One phase with all stages, or with ``split_stages`` one phase per stage.
 
     Raises:
-        UserError: with ``split_stages``, points that differ in their stages.
+        UserError: with ``split_stages``, the points differ in their stages.
     """
     if not split_stages:
         return [Phase("run", tuple(point.recipe for point in points))]
@@ -63,26 +63,26 @@ def plan_phases(points: Sequence[Point], *, split_stages: bool) -> list[Phase]:
         raise UserError(f"slurm.stages.{unknown[0]}: no such stage; there are {', '.join(STAGES)}")
     stages = {tuple(point.recipe.stages) for point in points}
     if len(stages) > 1:
-        raise UserError("--split-stages: the points differ in their stages; submit them apart")
+        raise UserError("--split-stages: the points differ in their stages; submit them separately")
     return [Phase(stage, tuple(point.for_stage(stage) for point in points)) for stage in stages.pop()]
 
 
 def check_plan(phases: Sequence[Phase]) -> None:
-    """Hold every phase to the cluster: partition, nodes, GPUs, CPUs, time, then sbatch's own judgement.
+    """Check every phase against the cluster: partition, nodes, GPUs, CPUs and time, then with sbatch itself.
 
     Raises:
-        SlurmError: the first thing that can't be; one line.
+        SlurmError: the first request that can't be fulfilled; one line.
     """
     require_slurm()
     for phase in phases:
         check_request(phase.slurm)
-    # sbatch's remaining rules are about accounts, QOS and features: the script needs no code to run.
+    # What is left to check (accounts, QOS, features) doesn't depend on the paths: nothing needs to exist yet.
     for phase in phases:
         check_script(script_of(phase, folder=Path("/tmp"), code=Path("/"), max_parallel=len(phase.recipes)))
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder whose name SLURM and submitit would read as a pattern of logs (%j), which a backslash alters.
+    """Refuse a folder with % or a backslash, which SLURM and submitit read as patterns (%j) in the names of logs.
 
     Raises:
         SlurmError: the folder's name holds % or a backslash.
@@ -96,7 +96,14 @@ def check_folder(folder: Path) -> None:
 
 
 def script_of(phase: Phase, *, folder: Path, code: Path, max_parallel: int) -> str:
-    """The sbatch script of a phase, an array where it has several points."""
+    """The sbatch script of a phase; a job array if it has several points.
+
+    Args:
+        phase: the jobs.
+        folder: of the run or the sweep; logs go to its ``slurm/``.
+        code: path of the code snapshot.
+        max_parallel: array tasks that run at a time.
+    """
     executor = _make_executor(phase, folder=folder, code=code, max_parallel=max_parallel, after="")
     if len(phase.recipes) > 1:
         executor.parameters["map_count"] = len(phase.recipes)
@@ -104,14 +111,16 @@ def script_of(phase: Phase, *, folder: Path, code: Path, max_parallel: int) -> s
 
 
 def select_points(points: Sequence[Point]) -> tuple[list[Point], list[str]]:
-    """The points that are neither finished nor under way, and a line on each of the others.
+    """The points that are neither finished nor in the queue, and a note on each of the others.
 
     Raises:
-        UserError: a point's folder holds a run of another recipe.
+        UserError: the folder of a point holds a run of another recipe.
     """
     chosen, notes = [], []
-    begun = [point for point in points if latest_jobs(Path(point.recipe.output_dir))]
-    rows = dict(zip([p.name for p in begun], read_rows([Path(p.recipe.output_dir) for p in begun]), strict=True))
+    submitted = [point for point in points if latest_jobs(Path(point.recipe.output_dir))]
+    rows = dict(
+        zip([p.name for p in submitted], read_rows([Path(p.recipe.output_dir) for p in submitted]), strict=True)
+    )
     for point in points:
         check_same_recipe(point.recipe, Path(point.recipe.output_dir))
         row = rows.get(point.name)
@@ -125,9 +134,11 @@ def select_points(points: Sequence[Point]) -> tuple[list[Point], list[str]]:
 
 
 def submit(phases: Sequence[Phase], points: Sequence[Point], *, folder: Path, max_parallel: int) -> list[Submission]:
-    """Submit the phases to SLURM, each after the one before; all of them or none.
+    """Submit all phases to SLURM, or none; each phase depends on the previous one.
 
     Args:
+        phases: jobs of all points, stage by stage with ``--split-stages``.
+        points: the runs, in the order of each phase's recipes.
         folder: of the run or the sweep; logs, pickles and the code snapshot go to its ``slurm/``.
         max_parallel: array tasks that run at a time.
 
@@ -135,7 +146,7 @@ def submit(phases: Sequence[Phase], points: Sequence[Point], *, folder: Path, ma
         the submissions in the order of phases and points.
 
     Raises:
-        SlurmError: SLURM or the file system refused; what was submitted before is cancelled.
+        SlurmError: SLURM or the file system refuses; phases that are already submitted are cancelled.
     """
     code = prepare(phases, points, folder=folder)
     note = check_writable_from_nodes(folder, phases[0].slurm)
@@ -159,7 +170,7 @@ def submit(phases: Sequence[Phase], points: Sequence[Point], *, folder: Path, ma
 
 
 def prepare(phases: Sequence[Phase], points: Sequence[Point], *, folder: Path) -> Path:
-    """Write the resolved recipes and the code snapshot; the snapshot's path.
+    """Write the resolved recipes and the code snapshot; return the path of the snapshot.
 
     Raises:
         SlurmError: a folder can't be written.
@@ -179,8 +190,19 @@ def prepare(phases: Sequence[Phase], points: Sequence[Point], *, folder: Path) -
 def record(
     phase: Phase, index: int, point: Point, *, job: str, cluster: str, submitted: str, code: Path, folder: Path
 ) -> Submission:
-    """Add a job to its run's records."""
-    entry = Submission(
+    """Add a job to the records of its run.
+
+    Args:
+        phase: what the job belongs to.
+        index: of the point in the phase.
+        point: the run.
+        job: job id.
+        cluster: "slurm" or "local".
+        submitted: time of the submission, ISO 8601; the same for all its jobs.
+        code: path of the code snapshot.
+        folder: of the run or the sweep, whose ``slurm/`` has the logs.
+    """
+    submission = Submission(
         job=job,
         cluster=cluster,
         stages=phase.recipes[index].stages,
@@ -188,14 +210,14 @@ def record(
         recipe=str(phase.recipe_path(index)),
         code=str(code),
         logs=str(record_folder(folder) / f"{job}_0_log.out"),
-        differs=point.differs,
+        params=point.params,
     )
-    add_submission(point.recipe.output_dir, entry)
-    return entry
+    add_submission(point.recipe.output_dir, submission)
+    return submission
 
 
 def make_job(phase: Phase, index: int) -> TrainingJob:
-    """What a task of one job runs."""
+    """The callable that the tasks of one job run."""
     return TrainingJob(
         recipe=str(phase.recipe_path(index)),
         output_dir=phase.recipes[index].output_dir,
@@ -216,7 +238,7 @@ def _submit_phase(executor: submitit.SlurmExecutor, phase: Phase) -> list[submit
 
 @contextlib.contextmanager
 def _no_leftovers(folder: Path) -> Iterator[None]:
-    """Remove what submitit wrote for a submission that failed: pickles and scripts that no job has taken."""
+    """If a submission fails, remove the pickles and scripts that submitit has written for it."""
     before = set(folder.glob("*")) if folder.exists() else set()
     try:
         yield
@@ -227,7 +249,7 @@ def _no_leftovers(folder: Path) -> Iterator[None]:
 
 
 def _dependency(jobs: Sequence[str]) -> str:
-    """Start when the phase before has succeeded: each task of an array after its own point's."""
+    """Start after the previous phase has succeeded; in an array, each task after the task of the same point."""
     array = jobs[0].partition("_")[0]
     return f"aftercorr:{array}" if len(jobs) > 1 else f"afterok:{jobs[0]}"
 
@@ -235,9 +257,9 @@ def _dependency(jobs: Sequence[str]) -> str:
 def _make_executor(phase: Phase, *, folder: Path, code: Path, max_parallel: int, after: str) -> submitit.SlurmExecutor:
     slurm, folder = phase.slurm, record_folder(folder)
     executor = _Executor(folder, max_num_timeout=slurm.max_requeues)
-    # true (which the recipe keeps as text) stands for an option without a value.
-    own = {name: True if value.lower() == "true" else value for name, value in slurm.extra.items()}
-    extra: dict[str, str | bool] = {"requeue": True, **own}
+    # Values are text in the recipe; "true" means an option without a value.
+    user_options = {name: True if value.lower() == "true" else value for name, value in slurm.extra.items()}
+    extra: dict[str, str | bool] = {"requeue": True, **user_options}
     if after:
         extra |= {"dependency": after, "kill-on-invalid-dep": "yes"}
     python = shlex.quote(sys.executable)
@@ -257,10 +279,10 @@ def _make_executor(phase: Phase, *, folder: Path, code: Path, max_parallel: int,
         wckey=None,
         array_parallelism=max_parallel,
         additional_parameters=extra,
-        # A rank that fails takes the others with it. srun of SLURM 22.05 to 23.02 doesn't inherit sbatch's CPUs a task.
+        # A failed rank ends the others. srun of SLURM 22.05 to 23.02 doesn't inherit --cpus-per-task from sbatch.
         srun_args=["--kill-on-bad-exit=1", f"--cpus-per-task={slurm.cpus_per_task}"],
-        # With a trap, bash waits for srun after a TERM and comes to the epilogue. `python -m` looks into the
-        # working directory first, so that must be the snapshot too.
+        # With a trap, bash survives SIGTERM, waits for srun and runs the epilogue. `python -m` searches the working
+        # directory before PYTHONPATH, so both must be the snapshot.
         setup=["trap : TERM", f"cd {shlex.quote(str(code))}", f"export PYTHONPATH={path}"],
         teardown=[f"{python} -m diffmae_video.launch.epilogue {shlex.quote(str(folder))} $?"],
     )
@@ -268,7 +290,7 @@ def _make_executor(phase: Phase, *, folder: Path, code: Path, max_parallel: int,
 
 
 class _Executor(submitit.SlurmExecutor):
-    """submitit's, also where there is no srun: a script can be shown without a cluster."""
+    """submitit's executor, but usable without srun, so that --dry-run works without a cluster."""
 
     @classmethod
     def name(cls) -> str:

@@ -1,4 +1,4 @@
-"""The state of runs and sweeps: one row a run, read from the runs' own files and from the queue."""
+"""Status table of runs and sweeps: one row per run, from its files and SLURM's queue."""
 
 from __future__ import annotations
 
@@ -31,12 +31,22 @@ _WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "CONFIGURING"
 class Row:
     """One run.
 
-    ``state``: pending, running, finished, failed, cancelled, interrupted (saved), or lost. ``cluster``: "slurm",
-    "local", or "" for a run that was started without tools/submit.py.
+    Attributes:
+        point: name of its folder.
+        params: values of the swept keys.
+        state: pending, running, finished, failed, cancelled, interrupted (saved), or lost.
+        stage, step, restarts: as in status.json.
+        loss: the last one of training.
+        top1: of the test stage; None before it.
+        seconds: wall time of all attempts.
+        reason: why it is in this state; "" if that is obvious.
+        folder: run folder.
+        live: ids of its jobs that are pending or running.
+        cluster: "slurm", "local", or "" for a run that was started without tools/submit.py.
     """
 
     point: str
-    differs: dict[str, str]
+    params: dict[str, str]
     state: str
     stage: str
     step: int | None
@@ -51,62 +61,62 @@ class Row:
 
 
 def find_runs(folders: Iterable[str | Path]) -> list[Path]:
-    """The runs in or directly below some folders, in the order of submission or start.
+    """The runs in or directly below ``folders``, in the order of submission or start.
 
-    A run is a folder with a recipe.yaml, or with records of a submission.
+    A run is a folder with a recipe.yaml or with records of a submission.
 
     Raises:
-        UserError: a folder holds none.
+        UserError: a folder holds no run.
     """
     found: dict[Path, Path] = {}
     for folder in map(Path, folders):
         below = [path for path in sorted(folder.glob("*/")) if path.name != "slurm"]
         if is_run := _is_submitted(folder) or (folder / "recipe.yaml").exists():
-            below = [path for path in below if _is_submitted(path)]  # the others are its stages
+            below = [path for path in below if _is_submitted(path)]  # its other folders are stages
         runs = [path for path in below if _is_submitted(path) or (path / "recipe.yaml").exists()]
         if not is_run and not runs:
-            raise UserError(f"{folder}: no run is here; give the folder of a run (a recipe's output_dir) or of several")
+            raise UserError(f"{folder}: no run is here; give the folder of a run (its output_dir) or of several")
         for run in [folder, *runs] if is_run else runs:
             found.setdefault(run.resolve(), run)
-    return sorted(found.values(), key=_place_in_order)
+    return sorted(found.values(), key=_start_order)
 
 
 def _is_submitted(run: Path) -> bool:
     return (run / "slurm" / "jobs.jsonl").exists()
 
 
-def _place_in_order(run: Path) -> tuple[str, list[int]]:
-    """When a run was first submitted, and its number in the array; or when it was first started."""
+def _start_order(run: Path) -> tuple[str, list[int]]:
+    """Sort key: first submission and index in the array, or first start of a run that was not submitted."""
     if not _is_submitted(run):
-        told = read_status(run)
-        return told["started"] if told else "", []
+        status = read_status(run)
+        return status["started"] if status else "", []
     first = read_submissions(run)[0]
     return first.submitted, [int(number) for number in first.job.split("_")]
 
 
 def read_rows(runs: Sequence[Path]) -> list[Row]:
-    """A row for each run; squeue is asked once, and not at all where every run is finished.
+    """One row per run. Calls squeue once, or not at all if every run is finished.
 
     Raises:
-        SlurmError: a run isn't finished and squeue can't say where it is.
+        SlurmError: a run isn't finished and squeue fails.
     """
     latest = {run: latest_jobs(run) for run in runs}
     recipes = {run: load_recipe(run / "slurm" / "recipe.yaml" if latest[run] else run / "recipe.yaml") for run in runs}
     done = {run: is_finished(run, recipes[run]) for run in runs}
-    differs = _differences({run: recipes[run] for run in runs if not latest[run]})
-    differs |= {run: jobs[-1].differs for run, jobs in latest.items() if jobs}
+    params = _differing_params({run: recipes[run] for run in runs if not latest[run]})
+    params |= {run: jobs[-1].params for run, jobs in latest.items() if jobs}
     open_jobs = [entry for run, jobs in latest.items() for entry in jobs if not done[run]]
     states = queue([entry.job for entry in open_jobs if entry.cluster == "slurm"])
     local = [entry.job for entry in open_jobs if entry.cluster == "local"]
-    states |= {job: "RUNNING" for job in local if _process_lives(int(job))}
+    states |= {job: "RUNNING" for job in local if _process_exists(int(job))}
     return [
-        _read_row(run, jobs, states, recipe=recipes[run], differs=differs[run], done=done[run])
+        _read_row(run, jobs, states, recipe=recipes[run], params=params[run], done=done[run])
         for run, jobs in latest.items()
     ]
 
 
-def _differences(recipes: Mapping[Path, Recipe]) -> dict[Path, dict[str, str]]:
-    """What sets runs apart that were not submitted together: the keys whose values differ between them."""
+def _differing_params(recipes: Mapping[Path, Recipe]) -> dict[Path, dict[str, str]]:
+    """For runs that were not submitted: the keys whose values differ between them, and the values."""
     values = {run: {name: value_text(value) for name, _, value in walk(recipe)} for run, recipe in recipes.items()}
     rows = list(values.values())
     keys = [key for key in (rows[0] if rows else ()) if len({row[key] for row in rows}) > 1]
@@ -115,7 +125,7 @@ def _differences(recipes: Mapping[Path, Recipe]) -> dict[Path, dict[str, str]]:
 
 
 def latest_jobs(run: Path) -> list[Submission]:
-    """The jobs of a run's last submission: one, or one a stage; none where nothing was submitted."""
+    """The jobs of a run's last submission: one, or one per stage; [] if it was not submitted."""
     entries = read_submissions(run)
     return [entry for entry in entries if entry.submitted == entries[-1].submitted]
 
@@ -126,27 +136,27 @@ def _read_row(
     states: Mapping[str, str],
     *,
     recipe: Recipe,
-    differs: dict[str, str],
+    params: dict[str, str],
     done: bool,
 ) -> Row:
-    told = read_status(run)
+    status = read_status(run)
     live = {entry.job: states[entry.job] for entry in jobs if entry.job in states}
     ids = {entry.job for entry in jobs}
     ends = [end for end in read_ends(run) if end.job in ids]
     if done:
         state, reason = "finished", ""
     else:
-        state, reason = _state(told, list(live.values()), ends) if jobs else _own_word(told)
+        state, reason = _state(status, list(live.values()), ends) if jobs else _state_of_unsubmitted(status)
     return Row(
         point=run.name,
-        differs=differs,
+        params=params,
         state=state,
-        stage=recipe.stages[-1] if done else (told["stage"] if told else ""),
-        step=told["step"] if told else None,
-        loss=_last_loss(run, told),
+        stage=recipe.stages[-1] if done else (status["stage"] if status else ""),
+        step=status["step"] if status else None,
+        loss=_last_loss(run, status),
         top1=_top1(run),
-        seconds=_seconds_used(run, told, running=state == "running") if jobs else _seconds_told(told),
-        restarts=told["restarts"] if told else 0,
+        seconds=_seconds_used(run, status, running=state == "running") if jobs else _seconds_since_start(status),
+        restarts=status["restarts"] if status else 0,
         reason=reason,
         folder=str(run),
         live=tuple(live),
@@ -154,8 +164,8 @@ def _read_row(
     )
 
 
-def _state(told: dict[str, Any] | None, live: Sequence[str], ends: Sequence[End]) -> tuple[str, str]:
-    """(state, reason) of an unfinished run: the queue's word first, then the epilogue's, then the run's own."""
+def _state(status: dict[str, Any] | None, live: Sequence[str], ends: Sequence[End]) -> tuple[str, str]:
+    """(state, reason) of an unfinished run: from the queue, else from its last outcome, else from its status.json."""
     if any(state not in _WAITING for state in live):
         return "running", ""
     if live:
@@ -163,24 +173,24 @@ def _state(told: dict[str, Any] | None, live: Sequence[str], ends: Sequence[End]
     last = ends[-1] if ends else None
     if last and last.end in ("failed", "cancelled"):
         return last.end, last.reason
-    if told and told["state"] in ("failed", "interrupted"):
-        return told["state"], told["reason"]
-    return "lost", "the job is gone and left no word; see its logs, and whether the nodes can write here"
+    if status and status["state"] in ("failed", "interrupted"):
+        return status["state"], status["reason"]
+    return "lost", "the job is gone and recorded no outcome; see its logs, and check that the nodes can write here"
 
 
-def _own_word(told: dict[str, Any] | None) -> tuple[str, str]:
-    """(state, reason) of an unfinished run that was not submitted, as it says itself; is its process still there?"""
-    if told is None:
-        return "lost", "it left no status.json"
-    if told["state"] != "running":  # a run whose stages were finished may have been given more since
-        return ("interrupted" if told["state"] == "finished" else told["state"]), told["reason"]
-    if told["host"] == socket.gethostname() and not _process_lives(told["pid"]):
-        return "lost", f"process {told['pid']} is gone and left no word; the same command goes on"
-    return "running", f"as {told['host']} said at {told['updated']}"
+def _state_of_unsubmitted(status: dict[str, Any] | None) -> tuple[str, str]:
+    """(state, reason) of an unfinished run that was not submitted, from its status.json and its process."""
+    if status is None:
+        return "lost", "there is no status.json"
+    if status["state"] != "running":  # finished: an earlier run did, and stages have been added since
+        return ("interrupted" if status["state"] == "finished" else status["state"]), status["reason"]
+    if status["host"] == socket.gethostname() and not _process_exists(status["pid"]):
+        return "lost", f"process {status['pid']} is gone; run the same command again to resume"
+    return "running", f"on {status['host']}, last seen at {status['updated']}"
 
 
 def is_finished(run: Path, recipe: Recipe) -> bool:
-    """Whether every stage of ``recipe`` has its result in ``run``; a test's counts if it is of the same views."""
+    """Whether ``run`` has a result of every stage of ``recipe``, and that of the test has the same settings."""
     results = {stage: run / stage / "result.json" for stage in recipe.stages}
     if not all(path.exists() for path in results.values()):
         return False
@@ -190,8 +200,8 @@ def is_finished(run: Path, recipe: Recipe) -> bool:
     return tested["identity"] == identity(recipe, "test")
 
 
-def _process_lives(number: int) -> bool:
-    """Whether a process of ours lives on this host."""
+def _process_exists(number: int) -> bool:
+    """Whether this user has a process of this id on this host."""
     try:
         os.kill(number, 0)
     except (ProcessLookupError, PermissionError):
@@ -199,10 +209,10 @@ def _process_lives(number: int) -> bool:
     return True
 
 
-def _last_loss(run: Path, told: dict[str, Any] | None) -> float | None:
-    """The loss last told, or of the training stage before where the present stage has none."""
-    if told and told["loss"] is not None:
-        return float(told["loss"])
+def _last_loss(run: Path, status: dict[str, Any] | None) -> float | None:
+    """The last loss in status.json, else the final loss of the last training stage (the test has no loss)."""
+    if status and status["loss"] is not None:
+        return float(status["loss"])
     for stage in ("finetune", "pretrain"):
         path = run / stage / "result.json"
         if path.exists():
@@ -217,40 +227,44 @@ def _top1(run: Path) -> float | None:
     return json.loads(path.read_text(encoding="utf-8"))["model"]["top1"]
 
 
-def _seconds_used(run: Path, told: dict[str, Any] | None, *, running: bool) -> float:
-    """Wall time of all attempts; the last counts to its last word if it was cut off, an earlier one nothing."""
+def _seconds_used(run: Path, status: dict[str, Any] | None, *, running: bool) -> float:
+    """Wall time of all attempts.
+
+    An attempt without an end counts up to the last status update if it is the latest, else not at all: the status
+    was overwritten since.
+    """
     attempts = read_attempts(run)
-    last_word = datetime.fromisoformat(told["updated"]).timestamp() if told else 0.0
+    last_update = datetime.fromisoformat(status["updated"]).timestamp() if status else 0.0
     total = 0.0
     for attempt, following in itertools.zip_longest(attempts, attempts[1:]):
         end = attempt.ended
         if end is None and following is None:
-            end = time.time() if running else last_word
+            end = time.time() if running else last_update
         total += max(0.0, (end or attempt.started) - attempt.started)
     return total
 
 
-def _seconds_told(told: dict[str, Any] | None) -> float:
-    """From the first start to the last word."""
-    if told is None:
+def _seconds_since_start(status: dict[str, Any] | None) -> float:
+    """From the first start to the last status update."""
+    if status is None:
         return 0.0
-    return (datetime.fromisoformat(told["updated"]) - datetime.fromisoformat(told["started"])).total_seconds()
+    return (datetime.fromisoformat(status["updated"]) - datetime.fromisoformat(status["started"])).total_seconds()
 
 
 def swept_keys(rows: Iterable[Row]) -> list[str]:
-    """The keys that differ between the rows, in the order of the sweep."""
-    return list(dict.fromkeys(key for row in rows for key in row.differs))
+    """The keys that the rows have values of, in the order of the sweep."""
+    return list(dict.fromkeys(key for row in rows for key in row.params))
 
 
 def to_text(rows: Sequence[Row]) -> str:
-    """A table for the terminal."""
+    """The table as aligned text."""
     keys = swept_keys(rows)
-    header = [*keys, "state", "stage", "step", "loss", "top-1", "time", "restarts", "reason"]
-    # A point of a product is named by its values, which have columns of their own.
+    columns = [*keys, "state", "stage", "step", "loss", "top-1", "time", "restarts", "reason"]
+    # Points of --sweep are named by their values, which have columns already.
     named = not keys or any(row.point != _product_name(row) for row in rows)
-    lines = [(["point"] if named else []) + header]
+    lines = [(["point"] if named else []) + columns]
     for row in rows:
-        values = [row.differs.get(key, "") for key in keys]
+        values = [row.params.get(key, "") for key in keys]
         numbers = [_number(row.step, "d"), _number(row.loss, ".4f"), _number(row.top1, ".2%"), _clock(row.seconds)]
         cells = [*values, row.state, row.stage, *numbers, str(row.restarts), row.reason]
         lines.append(([row.point] if named else []) + cells)
@@ -259,23 +273,23 @@ def to_text(rows: Sequence[Row]) -> str:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """The same as CSV, a column a swept key, numbers in full."""
+    """The table as CSV: one column per swept key, numbers in full precision."""
     keys = swept_keys(rows)
-    names = [f.name for f in dataclasses.fields(Row) if f.name not in ("differs", "live")]
+    names = [f.name for f in dataclasses.fields(Row) if f.name not in ("params", "live")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*keys, *names])
     for row in rows:
-        writer.writerow([row.differs.get(key, "") for key in keys] + [getattr(row, name) for name in names])
+        writer.writerow([row.params.get(key, "") for key in keys] + [getattr(row, name) for name in names])
     return text.getvalue()
 
 
 def _product_name(row: Row) -> str:
-    return ",".join(f"{key}={value}" for key, value in row.differs.items())
+    return ",".join(f"{key}={value}" for key, value in row.params.items())
 
 
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+def _number(value: float | None, spec: str) -> str:
+    return "" if value is None else format(value, spec)
 
 
 def _clock(seconds: float) -> str:

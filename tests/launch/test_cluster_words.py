@@ -1,4 +1,4 @@
-"""Reading SLURM's words; its commands are small scripts here, the real ones are asked in tests/slurm."""
+"""Parsing the output of SLURM's commands, here small scripts; tests/slurm runs the real ones."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from diffmae_video.recipe.schema import SlurmRecipe
 
 
 @pytest.fixture
-def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """``say(command, text, code=0, error="")``: a command of this name that answers so."""
+def fake_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """``fake_command(command, text, code=0, error="")``: put a command on the PATH that prints ``text``."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
@@ -54,16 +54,18 @@ def test_time_limits(limit: str, minutes: float) -> None:
     assert cluster._minutes(limit) == minutes
 
 
-def test_partitions_of_several_kinds_of_nodes(say) -> None:
-    say("sinfo", "gpu*|4|64|gpu:a100:8(S:0-1)|2-00:00:00\ngpu*|2|32+|gpu:v100:4|2-00:00:00\ncpu|1|8|(null)|infinite\n")
+def test_partitions_of_several_kinds_of_nodes(fake_command) -> None:
+    fake_command(
+        "sinfo", "gpu*|4|64|gpu:a100:8(S:0-1)|2-00:00:00\ngpu*|2|32+|gpu:v100:4|2-00:00:00\ncpu|1|8|(null)|infinite\n"
+    )
     assert cluster.partitions() == {
         "gpu": Partition(name="gpu", is_default=True, nodes=6, cpus=64, gpus=8, minutes=2880),
         "cpu": Partition(name="cpu", is_default=False, nodes=1, cpus=8, gpus=0, minutes=math.inf),
     }
 
 
-def test_the_default_partition_is_held_to_its_limits(say) -> None:
-    say("sinfo", "gpu*|4|64|gpu:8|2-00:00:00\ncpu|1|8|(null)|infinite\n")
+def test_the_default_partition_is_held_to_its_limits(fake_command) -> None:
+    fake_command("sinfo", "gpu*|4|64|gpu:8|2-00:00:00\ncpu|1|8|(null)|infinite\n")
     cluster.check_request(SlurmRecipe(nodes=4, gpus_per_node=8, cpus_per_task=8, hours=48))
     with pytest.raises(SlurmError, match=r"slurm.cpus_per_task=9: 8 tasks a node need 72 CPUs"):
         cluster.check_request(SlurmRecipe(gpus_per_node=8, cpus_per_task=9))
@@ -71,16 +73,16 @@ def test_the_default_partition_is_held_to_its_limits(say) -> None:
         cluster.check_request(SlurmRecipe(partition="cpu", gpus_per_node=1))
 
 
-def test_queue_leaves_out_what_is_gone(say) -> None:
-    say("squeue", "7_0|RUNNING\n7_1|PENDING\n")
+def test_queue_leaves_out_what_is_gone(fake_command) -> None:
+    fake_command("squeue", "7_0|RUNNING\n7_1|PENDING\n")
     assert cluster.queue(["7_0", "7_1", "6"]) == {"7_0": "RUNNING", "7_1": "PENDING"}
-    say("squeue", "", code=1, error="slurm_load_jobs error: Invalid job id specified")
+    fake_command("squeue", "", code=1, error="slurm_load_jobs error: Invalid job id specified")
     assert cluster.queue(["7_0"]) == {}
     assert cluster.queue([]) == {}
 
 
-def test_a_controller_that_is_down(say) -> None:
-    say("squeue", "", code=1, error="slurm_load_jobs error: Unable to contact slurm controller")
+def test_a_controller_that_is_down(fake_command) -> None:
+    fake_command("squeue", "", code=1, error="slurm_load_jobs error: Unable to contact slurm controller")
     with pytest.raises(SlurmError, match="squeue: slurm_load_jobs error: Unable to contact slurm controller"):
         cluster.queue(["7"])
 

@@ -1,4 +1,4 @@
-"""The epilogue's decision: what becomes of a job, from what its ranks left."""
+"""The outcome of a job, from the records of its ranks."""
 
 from __future__ import annotations
 
@@ -35,34 +35,40 @@ def failure(folder: Path, *, rank: int, time: float, own: bool, error: str) -> N
     )
 
 
-def decide(folder: Path, *, restart: int = 0, exit_code: int = 0, standing: str = "running", limit: int = 2) -> End:
-    return conclude(str(folder), job="7", restart=restart, exit_code=exit_code, standing=standing, max_requeues=limit)
+def decide(folder: Path, *, restart: int = 0, exit_code: int = 0, slurm_state: str = "running", limit: int = 2) -> End:
+    return conclude(
+        str(folder), job="7", restart=restart, exit_code=exit_code, slurm_state=slurm_state, max_requeues=limit
+    )
 
 
 def test_finished(tmp_path: Path) -> None:
     attempt(tmp_path, 0)
     assert decide(tmp_path).end == "finished"
-    assert decide(tmp_path, standing="cancelled").end == "finished"
+    assert decide(tmp_path, slurm_state="cancelled").end == "finished"
 
 
-@pytest.mark.parametrize("standing", ["running", "timed out"])
-def test_saved_is_requeued_up_to_the_bound(tmp_path: Path, standing: str) -> None:
+@pytest.mark.parametrize("slurm_state", ["running", "timed out"])
+def test_saved_is_requeued_up_to_the_bound(tmp_path: Path, slurm_state: str) -> None:
     for restart in range(3):
         attempt(tmp_path, 75, restart=restart)
-    assert [decide(tmp_path, restart=r, standing=standing).end for r in range(3)] == ["requeued", "requeued", "failed"]
-    assert "slurm.max_requeues=2 reached" in decide(tmp_path, restart=2, standing=standing).reason
+    assert [decide(tmp_path, restart=r, slurm_state=slurm_state).end for r in range(3)] == [
+        "requeued",
+        "requeued",
+        "failed",
+    ]
+    assert "slurm.max_requeues=2 reached" in decide(tmp_path, restart=2, slurm_state=slurm_state).reason
 
 
 def test_cut_short_at_the_time_limit_is_requeued(tmp_path: Path) -> None:
     attempt(tmp_path, None)
-    assert decide(tmp_path, exit_code=137, standing="timed out").end == "requeued"
+    assert decide(tmp_path, exit_code=137, slurm_state="timed out").end == "requeued"
 
 
-@pytest.mark.parametrize("standing", ["cancelled", "requeued"])
+@pytest.mark.parametrize("slurm_state", ["cancelled", "requeued"])
 @pytest.mark.parametrize("code", [75, None])
-def test_what_others_decided_stays_decided(tmp_path: Path, standing: str, code: int | None) -> None:
+def test_cancelled_or_requeued_externally(tmp_path: Path, slurm_state: str, code: int | None) -> None:
     attempt(tmp_path, code)
-    assert decide(tmp_path, standing=standing).end == standing
+    assert decide(tmp_path, slurm_state=slurm_state).end == slurm_state
 
 
 def test_the_cause_is_the_rank_that_failed_first_by_itself(tmp_path: Path) -> None:
@@ -74,7 +80,7 @@ def test_the_cause_is_the_rank_that_failed_first_by_itself(tmp_path: Path) -> No
     assert (end.end, end.reason, end.traceback) == ("failed", "rank 2 on n2: ValueError: bad frame", "Traceback of 2")
 
 
-def test_without_a_cause_the_consequence_is_told(tmp_path: Path) -> None:
+def test_without_a_cause_the_consequence_is_reported(tmp_path: Path) -> None:
     attempt(tmp_path, None)
     failure(tmp_path, rank=0, time=1.0, own=False, error="RuntimeError: Connection closed by peer")
     reason = decide(tmp_path, exit_code=137).reason
@@ -84,7 +90,11 @@ def test_without_a_cause_the_consequence_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("exit_code", "words"),
-    [(1, "without a word, exit code 1"), (137, "ended by SIGKILL (out of memory?)"), (139, "ended by SIGSEGV")],
+    [
+        (1, "without recording an error, exit code 1"),
+        (137, "ended by SIGKILL (out of memory?)"),
+        (139, "ended by SIGSEGV"),
+    ],
 )
 def test_a_silent_death(tmp_path: Path, exit_code: int, words: str) -> None:
     assert words in decide(tmp_path, exit_code=exit_code).reason

@@ -23,12 +23,12 @@ from diffmae_video.launch.slurm import TrainingJob
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
-def note_place(recipe: str) -> int:
+def record_rank_env(recipe: str) -> int:
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PYTHONPATH")
     import diffmae_video
 
-    told = {name: os.environ[name] for name in names} | {"package": diffmae_video.__file__, "cwd": os.getcwd()}
-    Path(recipe).parents[1].joinpath(f"place-{told['RANK']}.json").write_text(json.dumps(told))
+    variables = {name: os.environ[name] for name in names} | {"package": diffmae_video.__file__, "cwd": os.getcwd()}
+    Path(recipe).parents[1].joinpath(f"env-{variables['RANK']}.json").write_text(json.dumps(variables))
     return 0
 
 
@@ -56,12 +56,12 @@ def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run_with(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Make jobs that call ``function`` where the engine's run would be."""
+    """``run_with(function)``: jobs call ``function`` instead of the engine's run."""
 
     def use(function: Callable[[str], int]) -> None:
         def make_job(phase: submission.Phase, index: int) -> TrainingJob:
-            made = submission.make_job(phase, index)
-            return TrainingJob(**{**vars(made), "run": function})
+            job = submission.make_job(phase, index)
+            return TrainingJob(**{**vars(job), "run": function})
 
         monkeypatch.setattr(local, "make_job", make_job)
 
@@ -69,24 +69,24 @@ def run_with(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def test_ranks_of_two_jobs_on_one_machine(cfg: Path, run_with: Callable[..., None], tmp_path: Path) -> None:
-    run_with(note_place)
+    run_with(record_rank_env)
     assert submit_main(["--cfg", str(cfg), "--local", "--sweep", "seed=0,1", "--max-parallel", "2"]) == 0
     ports = set()
     for seed in (0, 1):
         run = tmp_path / "run" / f"seed={seed}"
-        places = [json.loads((run / f"place-{rank}.json").read_text()) for rank in (0, 1)]
-        assert [(p["RANK"], p["LOCAL_RANK"], p["WORLD_SIZE"]) for p in places] == [("0", "0", "2"), ("1", "1", "2")]
-        assert places[0]["MASTER_PORT"] == places[1]["MASTER_PORT"]
+        envs = [json.loads((run / f"env-{rank}.json").read_text()) for rank in (0, 1)]
+        assert [(p["RANK"], p["LOCAL_RANK"], p["WORLD_SIZE"]) for p in envs] == [("0", "0", "2"), ("1", "1", "2")]
+        assert envs[0]["MASTER_PORT"] == envs[1]["MASTER_PORT"]
         code = read_submissions(run)[0].code
         assert Path(code).parent == tmp_path / "run" / "slurm"
-        assert all(p["package"] == f"{code}/diffmae_video/__init__.py" for p in places)
-        assert all(p["cwd"] == str(tmp_path) for p in places)
-        ports.add(places[0]["MASTER_PORT"])
+        assert all(p["package"] == f"{code}/diffmae_video/__init__.py" for p in envs)
+        assert all(p["cwd"] == str(tmp_path) for p in envs)
+        ports.add(envs[0]["MASTER_PORT"])
         assert [end.end for end in read_ends(run)] == ["finished"]
     assert len(ports) == 2
 
 
-def test_interrupted_jobs_go_on(cfg: Path, run_with: Callable[..., None], tmp_path: Path) -> None:
+def test_interrupted_jobs_resume(cfg: Path, run_with: Callable[..., None], tmp_path: Path) -> None:
     run_with(interrupted_twice)
     assert submit_main(["--cfg", str(cfg), "--local"]) == 0
     run = tmp_path / "run"
@@ -100,7 +100,7 @@ def test_restarts_are_bounded(cfg: Path, run_with: Callable[..., None], tmp_path
     assert submit_main(["--cfg", str(cfg), "--local", "slurm.max_requeues=1"]) == 1
     ends = read_ends(tmp_path / "run")
     assert [end.end for end in ends] == ["requeued", "failed"]
-    assert "slurm.max_requeues=1 reached, submit again to go on" in ends[-1].reason
+    assert "slurm.max_requeues=1 reached, submit again to resume" in ends[-1].reason
 
 
 def test_a_failing_rank_is_named_with_its_traceback(
@@ -126,8 +126,8 @@ def test_one_node_only(cfg: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.fixture
-def _this_process_put_back() -> Iterator[None]:
-    """A job changes its process for good: folder, variables, signal handlers. The next test wants them as they were."""
+def _restore_process() -> Iterator[None]:
+    """Restore what a job changes in its process: working directory, variables, signal handlers."""
     folder, variables = os.getcwd(), dict(os.environ)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
     yield
@@ -138,7 +138,7 @@ def _this_process_put_back() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-@pytest.mark.usefixtures("_this_process_put_back")
+@pytest.mark.usefixtures("_restore_process")
 def test_in_this_process_by_the_debug_executor(tiny_recipe: Path, tmp_path: Path) -> None:
     """submitit's debug executor, with the engine's own run: one rank trains in this very process."""
     cfg = tmp_path / "short.yaml"
@@ -150,5 +150,5 @@ def test_in_this_process_by_the_debug_executor(tiny_recipe: Path, tmp_path: Path
     assert attempt.code == 0
     assert (tmp_path / "run" / "pretrain" / "weights.pt").exists()
     assert read_failures(tmp_path / "run", attempt.job, 0) == []
-    settings = {"job": attempt.job, "restart": 0, "exit_code": 0, "standing": "running", "max_requeues": 0}
+    settings = {"job": attempt.job, "restart": 0, "exit_code": 0, "slurm_state": "running", "max_requeues": 0}
     assert conclude(str(tmp_path / "run"), **settings).end == "finished"

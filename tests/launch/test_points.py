@@ -1,4 +1,4 @@
-"""Sweeps: which points, their names, and what is refused."""
+"""Sweeps: their points, names and errors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_product_is_in_the_order_of_its_axes(cfg: str, tmp_path: Path) -> None
 
 def test_one_value_spelled_twice_is_one_point(cfg: str) -> None:
     points = product_points(cfg, [], ["pretrain.lr=1e-4,0.0001,3e-4"])
-    assert [point.differs for point in points] == [{"pretrain.lr": "0.0001"}, {"pretrain.lr": "0.0003"}]
+    assert [point.params for point in points] == [{"pretrain.lr": "0.0001"}, {"pretrain.lr": "0.0003"}]
 
 
 def test_lists_keep_their_commas(cfg: str) -> None:
@@ -58,7 +58,7 @@ def test_named_points(cfg: str, tmp_path: Path) -> None:
     path = tmp_path / "points.yaml"
     path.write_text("plain: {}\nlong: {pretrain.epochs: 1600, stages: [pretrain], data.root: 'a: b'}\n")
     plain, long = file_points(cfg, ["seed=3"], str(path))
-    assert plain.differs == {}
+    assert plain.params == {}
     assert long.recipe.pretrain.epochs == 1600
     assert long.recipe.data.root == "a: b"
     assert (long.recipe.stages, long.recipe.seed) == (["pretrain"], 3)
@@ -138,7 +138,7 @@ def test_names_too_long_for_a_folder_are_cut_and_stay_apart(cfg: str) -> None:
     assert first.name != second.name
     assert max(len(point.name.encode()) for point in (first, second)) <= 200
     assert first.name.startswith("data.root=xxx")
-    assert (first.differs["data.root"], second.differs["data.root"]) == (f"{long}a", f"{long}b")
+    assert (first.params["data.root"], second.params["data.root"]) == (f"{long}a", f"{long}b")
     assert first.name == product_points(cfg, [], [f"data.root={long}a"])[0].name
 
 

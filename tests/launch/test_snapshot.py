@@ -37,11 +37,11 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_holds_the_code_and_nothing_else(checkout: Path, tmp_path: Path) -> None:
-    taken = snapshot.take_snapshot(tmp_path / "run" / "slurm")
-    files = {str(path.relative_to(taken)) for path in taken.rglob("*") if path.is_file()}
+    copy = snapshot.take_snapshot(tmp_path / "run" / "slurm")
+    files = {str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file()}
     assert files == {"pack/__init__.py", "pack/sub/part.py", "pack/py.typed", "tools/run_net.py", "git.json"}
-    assert taken.parent == tmp_path / "run" / "slurm"
-    assert [path.name for path in taken.parent.iterdir()] == [taken.name]  # nothing half-made is left
+    assert copy.parent == tmp_path / "run" / "slurm"
+    assert [path.name for path in copy.parent.iterdir()] == [copy.name]  # no temporary folder is left
 
 
 def test_the_git_state_names_commit_and_changes(checkout: Path, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_without_git(checkout: Path, tmp_path: Path) -> None:
 
 
 def test_the_package_can_be_imported_from_it(tmp_path: Path) -> None:
-    taken = snapshot.take_snapshot(tmp_path)
+    copy = snapshot.take_snapshot(tmp_path)
     command = [sys.executable, "-c", "import diffmae_video.launch.epilogue as e; print(e.__file__)"]
-    printed = subprocess.check_output(command, cwd=taken, env={"PYTHONPATH": str(taken)}, text=True)
-    assert printed.strip() == f"{taken}/diffmae_video/launch/epilogue.py"
+    printed = subprocess.check_output(command, cwd=copy, env={"PYTHONPATH": str(copy)}, text=True)
+    assert printed.strip() == f"{copy}/diffmae_video/launch/epilogue.py"

@@ -1,4 +1,4 @@
-"""What submit.py asks of SLURM, shown by --dry-run; the rest is tried on a real cluster in tests/slurm."""
+"""What submit.py requests of SLURM, as --dry-run prints it; tests/slurm submits to a real cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from diffmae_video.engine.place import read_place, rendezvous_port
 from diffmae_video.launch.cli import submit_main
-from diffmae_video.launch.slurm import find_place, is_peer_loss
+from diffmae_video.launch.slurm import find_rank_env, is_peer_loss
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def cfg(tmp_path: Path) -> str:
     return str(path)
 
 
-def options(script: str) -> dict[str, str]:
+def sbatch_options(script: str) -> dict[str, str]:
     return dict(re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", script, re.MULTILINE))
 
 
@@ -37,10 +37,10 @@ def test_a_dry_run_shows_the_script_and_leaves_nothing(
     ]
     assert submit_main(["--cfg", cfg, *extra]) == 0
     script = capsys.readouterr().out
-    asked = options(script)
-    assert asked.pop("output").startswith(f"{tmp_path}/runs/slurm/")
-    assert asked.pop("error").startswith(f"{tmp_path}/runs/slurm/")
-    assert asked == {
+    options = sbatch_options(script)
+    assert options.pop("output").startswith(f"{tmp_path}/runs/slurm/")
+    assert options.pop("error").startswith(f"{tmp_path}/runs/slurm/")
+    assert options == {
         "job-name": "runs-run",
         "nodes": "8",
         "ntasks-per-node": "8",
@@ -65,12 +65,12 @@ def test_a_dry_run_shows_the_script_and_leaves_nothing(
 
 def test_a_dry_run_of_a_sweep_and_of_a_chain(cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert submit_main(["--cfg", cfg, "--dry-run", "--max-parallel", "2", "--sweep", "seed=0,1,2"]) == 0
-    assert options(capsys.readouterr().out)["array"] == "0-2%2"
+    assert sbatch_options(capsys.readouterr().out)["array"] == "0-2%2"
     stages = ["slurm.stages.test.nodes=1", "slurm.stages.test.hours=2", "--split-stages"]
     assert submit_main(["--cfg", cfg, "--dry-run", *stages]) == 0
     scripts = capsys.readouterr().out.split("#!/bin/bash")[1:]
-    asked = [options(script) for script in scripts]
-    assert [(a["job-name"], a["nodes"], a["time"]) for a in asked] == [
+    options = [sbatch_options(script) for script in scripts]
+    assert [(a["job-name"], a["nodes"], a["time"]) for a in options] == [
         ("runs-pretrain", "8", "4320"),
         ("runs-finetune", "8", "4320"),
         ("runs-test", "1", "120"),
@@ -87,9 +87,9 @@ def test_a_dry_run_of_a_sweep_and_of_a_chain(cfg: str, capsys: pytest.CaptureFix
 )
 def test_bad_arguments(cfg: str, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert submit_main(["--cfg", cfg, "--dry-run", *arguments]) == 2
-    told = capsys.readouterr().err
-    assert words in told
-    assert told.count("\n") == 1
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
 
 
 def test_a_number_out_of_bounds_is_one_line(cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +109,7 @@ def test_no_sbatch(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_task_finds_its_place_by_slurms_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_task_finds_its_rank_by_slurms_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Task 5 of 16 on the second of two nodes, in an array, after one restart."""
     variables = {
         "SUBMITIT_EXECUTOR": "slurm",
@@ -126,9 +126,9 @@ def test_a_task_finds_its_place_by_slurms_variables(monkeypatch: pytest.MonkeyPa
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    place = find_place(tmp_path)
-    assert (place.job, place.restart) == ("4700_3", 1)
-    assert place.variables() == {
+    env = find_rank_env(tmp_path)
+    assert (env.job, env.restart) == ("4700_3", 1)
+    assert env.variables() == {
         "RANK": "13",
         "LOCAL_RANK": "5",
         "WORLD_SIZE": "16",
@@ -136,7 +136,7 @@ def test_a_task_finds_its_place_by_slurms_variables(monkeypatch: pytest.MonkeyPa
         "MASTER_PORT": str(12000 + 4711),
     }
     monkeypatch.setenv("SLURM_JOB_NUM_NODES", "1")
-    assert find_place(tmp_path).address == "127.0.0.1"
+    assert find_rank_env(tmp_path).address == "127.0.0.1"
 
 
 def test_one_formula_for_the_port_whoever_started_the_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_one_formula_for_the_port_whoever_started_the_task(monkeypatch: pytest.M
     step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NODELIST": "n1"}
     environment = {**variables, **step}
     read_place(environment)
-    assert environment["MASTER_PORT"] == find_place(tmp_path).variables()["MASTER_PORT"] == str(12000 + 19999)
+    assert environment["MASTER_PORT"] == find_rank_env(tmp_path).variables()["MASTER_PORT"] == str(12000 + 19999)
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", "a$HOME", "a;b", "#a", "日本", '"a"', "(a)"])
@@ -176,9 +176,9 @@ def test_folders_that_slurm_would_read_as_patterns(
 def test_times_as_slurm_writes_them_reach_the_script(cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
     stages = ["slurm.hours=1-12:00:00", "slurm.stages.test.hours=0:30:00", "slurm.account=0123", "--split-stages"]
     assert submit_main(["--cfg", cfg, "--dry-run", *stages]) == 0
-    asked = [options(script) for script in capsys.readouterr().out.split("#!/bin/bash")[1:]]
-    assert [a["time"] for a in asked] == ["2160", "2160", "30"]
-    assert {a["account"] for a in asked} == {"0123"}
+    options = [sbatch_options(script) for script in capsys.readouterr().out.split("#!/bin/bash")[1:]]
+    assert [a["time"] for a in options] == ["2160", "2160", "30"]
+    assert {a["account"] for a in options} == {"0123"}
 
 
 def test_jobs_on_one_node_have_different_ports() -> None:
@@ -198,5 +198,5 @@ def test_jobs_on_one_node_have_different_ports() -> None:
         (ValueError("Connection reset by peer"), False),
     ],
 )
-def test_which_errors_tell_of_another_ranks_death(error: Exception, is_loss: bool) -> None:
+def test_which_errors_follow_from_a_lost_rank(error: Exception, is_loss: bool) -> None:
     assert is_peer_loss(error) == is_loss

@@ -1,4 +1,4 @@
-"""The table of a sweep, from files as runs leave them; the queue's answer is given."""
+"""The table of a sweep, from the files of runs and a fake queue."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ UPDATED = "2023-11-14T22:15:00+00:00"  # START + 100 s
 
 @pytest.fixture
 def make_run(tmp_path: Path):
-    """``make_run(name, job, status..., end, tested, differs)``: a run's folder."""
+    """``make_run(name, job, status..., end, tested, params)``: a run's folder."""
 
     def make(
         name: str,
@@ -44,7 +44,7 @@ def make_run(tmp_path: Path):
         top1: float | None = None,
         submitted: str = "2023-11-14T22:00:00",
         cluster: str = "slurm",
-        **differs: str,
+        **params: str,
     ) -> Path:
         run = tmp_path / "sweep" / name
         record_folder(run).mkdir(parents=True)
@@ -52,12 +52,12 @@ def make_run(tmp_path: Path):
         base.write_text("stages: [finetune, test]\n")
         recipe = load_recipe(base, [f"output_dir={run}"])
         (record_folder(run) / "recipe.yaml").write_text(dump_recipe(recipe))
-        entry = Submission(job, cluster, recipe.stages, submitted, "r", "c", "l", {"pretrain.lr": "0.1", **differs})
+        entry = Submission(job, cluster, recipe.stages, submitted, "r", "c", "l", {"pretrain.lr": "0.1", **params})
         add_submission(run, entry)
         if state:
-            told = {"state": state, "stage": "finetune", "step": 5, "num_steps": 9, "loss": 1.5, "restarts": 1}
-            told |= {"host": "n", "pid": 1, "started": UPDATED, "updated": UPDATED, "reason": reason}
-            (run / "status.json").write_text(json.dumps(told))
+            status = {"state": state, "stage": "finetune", "step": 5, "num_steps": 9, "loss": 1.5, "restarts": 1}
+            status |= {"host": "n", "pid": 1, "started": UPDATED, "updated": UPDATED, "reason": reason}
+            (run / "status.json").write_text(json.dumps(status))
             write_attempt(run, Attempt(job, 0, "n1", START, START + 30, 75))
             write_attempt(run, Attempt(job, 1, "n1", START + 60))
         if end:
@@ -65,8 +65,8 @@ def make_run(tmp_path: Path):
         if top1 is not None:
             for stage, result in (("finetune", {}), ("test", {"model": {"top1": top1}})):
                 (run / stage).mkdir()
-                header = {"identity": identity(recipe, stage)}
-                (run / stage / "result.json").write_text(json.dumps({**header, **result}))
+                metadata = {"identity": identity(recipe, stage)}
+                (run / stage / "result.json").write_text(json.dumps({**metadata, **result}))
         return run
 
     return make
@@ -87,7 +87,7 @@ def test_states(make_run, rows_of) -> None:
     make_run("waits", job="7_2")
     make_run("again", job="7_3", state="interrupted", end="requeued")
     make_run("broke", job="7_4", state="running", end="failed")
-    make_run("told", job="7_5", state="failed", reason="bad frame")
+    make_run("crashed", job="7_5", state="failed", reason="bad frame")
     make_run("stopped", job="7_6", state="interrupted", end="cancelled")
     make_run("saved", job="7_7", state="interrupted", reason="SIGTERM")
     make_run("gone", job="7_8", state="running")
@@ -98,14 +98,14 @@ def test_states(make_run, rows_of) -> None:
         ("waits", "pending"),
         ("again", "pending"),
         ("broke", "failed"),
-        ("told", "failed"),
+        ("crashed", "failed"),
         ("stopped", "cancelled"),
         ("saved", "interrupted"),
         ("gone", "lost"),
     ]
     reasons = {row.point: row.reason for row in rows}
-    assert (reasons["broke"], reasons["told"]) == ("failed because", "bad frame")
-    assert "left no word" in reasons["gone"]
+    assert (reasons["broke"], reasons["crashed"]) == ("failed because", "bad frame")
+    assert "recorded no outcome" in reasons["gone"]
 
 
 def test_numbers_and_formats(make_run, rows_of, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_numbers_and_formats(make_run, rows_of, tmp_path: Path) -> None:
     make_run("b", job="7_1", state="failed", end="failed", seed="2")
     rows = rows_of({})
     assert [row.top1 for row in rows] == [0.25, None]
-    assert [row.seconds for row in rows] == [70.0, 70.0]  # 30 s, and 40 s to the last word
+    assert [row.seconds for row in rows] == [70.0, 70.0]  # 30 s, and 40 s to the last update
     assert [row.loss for row in rows] == [1.5, 1.5]
     header, first, second = table.to_text(rows).splitlines()
     assert header.split() == [
@@ -164,9 +164,9 @@ def make_plain_run(tmp_path: Path):
         recipe = load_recipe(base, [f"output_dir={run}", *overrides])
         (run / "recipe.yaml").write_text(dump_recipe(recipe))
         if state:
-            told = {"state": state, "stage": "finetune", "step": 5, "num_steps": 9, "loss": 1.5, "restarts": 1}
-            told |= {"host": host, "pid": pid, "started": f"2023-11-14T22:14:0{len(name)}+00:00", "updated": UPDATED}
-            (run / "status.json").write_text(json.dumps({**told, "reason": "bad frame" if state == "failed" else ""}))
+            status = {"state": state, "stage": "finetune", "step": 5, "num_steps": 9, "loss": 1.5, "restarts": 1}
+            status |= {"host": host, "pid": pid, "started": f"2023-11-14T22:14:0{len(name)}+00:00", "updated": UPDATED}
+            (run / "status.json").write_text(json.dumps({**status, "reason": "bad frame" if state == "failed" else ""}))
         if top1 is not None:
             for stage, result in (("finetune", {}), ("test", {"model": {"top1": top1}})):
                 (run / stage).mkdir()
@@ -188,8 +188,8 @@ def test_runs_that_were_not_submitted_have_rows_too(make_plain_run, tmp_path: Pa
     rows = {row.point: row for row in table.read_rows(table.find_runs([tmp_path / "runs"]))}
     states = {"a": "finished", "bb": "failed", "ccc": "lost", "dddd": "running", "eeeee": "running"}
     assert {name: row.state for name, row in rows.items()} == {**states, "ffffff": "interrupted", "ggggggg": "lost"}
-    assert rows["a"].differs == {"seed": "1", "pretrain.lr": "0.001", "finetune.flip": "null"}
-    assert rows["dddd"].differs == {"seed": "0", "pretrain.lr": "0.00015", "finetune.flip": "true"}
+    assert rows["a"].params == {"seed": "1", "pretrain.lr": "0.001", "finetune.flip": "null"}
+    assert rows["dddd"].params == {"seed": "0", "pretrain.lr": "0.00015", "finetune.flip": "true"}
     assert (rows["a"].top1, rows["a"].stage, rows["a"].seconds) == (0.25, "test", 59.0)
     assert rows["bb"].reason == "bad frame"
     assert f"process {2**22 + 1} is gone" in rows["ccc"].reason
@@ -213,18 +213,18 @@ def test_folders_of_runs(make_plain_run, make_run, tmp_path: Path) -> None:
 def test_cancel_leaves_local_processes_alone(
     make_run, make_plain_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A process id is no job id: scancel would take somebody's job of that number."""
-    asked: list[str] = []
-    monkeypatch.setattr(cli, "cancel", asked.extend)
+    """A process id is no job id: scancel would cancel somebody's job of that number."""
+    cancelled: list[str] = []
+    monkeypatch.setattr(cli, "cancel", cancelled.extend)
     monkeypatch.setattr(table, "queue", lambda jobs: dict.fromkeys(jobs, "RUNNING"))
     make_run("a", job="7_0", state="running")
     local = make_run("b", job=str(os.getpid()), state="running", cluster="local")
     plain = make_plain_run("p", state="running", host="elsewhere")
     assert cli.sweep_main([str(tmp_path / "sweep"), str(tmp_path / "runs"), "--cancel"]) == 0
-    assert asked == ["7_0"]
-    told = capsys.readouterr().out
-    assert f"{local}: runs outside SLURM" in told
-    assert f"{plain}: runs outside SLURM" in told
+    assert cancelled == ["7_0"]
+    output = capsys.readouterr().out
+    assert f"{local}: runs outside SLURM" in output
+    assert f"{plain}: runs outside SLURM" in output
 
 
 def test_resubmit_leaves_runs_that_were_not_submitted(

@@ -107,7 +107,7 @@ MUTANTS = [
         "tests/engine/test_place.py::test_too_few_cpus_for_the_loader_is_one_line",
     ),
     Mutant(
-        "srun isn't told the CPUs of a task",
+        "srun doesn't get the CPUs of a task",
         "diffmae_video/launch/submission.py",
         '["--kill-on-bad-exit=1", f"--cpus-per-task={slurm.cpus_per_task}"]',
         '["--kill-on-bad-exit=1"]',
@@ -130,8 +130,8 @@ MUTANTS = [
     Mutant(
         "a run whose process is gone counts as running",
         TABLE,
-        'and not _process_lives(told["pid"])',
-        'and _process_lives(told["pid"])',
+        'and not _process_exists(status["pid"])',
+        'and _process_exists(status["pid"])',
         "tests/launch/test_table.py::test_runs_that_were_not_submitted_have_rows_too",
     ),
     Mutant(

@@ -26,7 +26,7 @@ from pathlib import Path
 NODES = ("n1", "n2")
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
 START_SECONDS = 60
-# A partition's time limit and its GPUs exist so that tests can ask for too much of them.
+# The time limits and GPUs are there for tests that exceed them.
 CONFIG = """\
 ClusterName=local
 SlurmctldHost=localhost
@@ -134,7 +134,7 @@ class Cluster:
                     os.kill(process, signal.SIGKILL)
 
     def node_state(self, name: str) -> str:
-        """The state of a node in sinfo's word, for example ``idle`` or ``down*``."""
+        """The state of a node as sinfo prints it, for example ``idle`` or ``down*``."""
         return self.run("sinfo", "-h", "-n", name, "-p", "train", "-o", "%T").strip()
 
     def stop(self) -> None:
@@ -158,7 +158,7 @@ class Cluster:
             return False
 
     def _clear(self) -> None:
-        """End what a killed test run may have left, and forget its jobs."""
+        """End the daemons of a killed test run, and delete its jobs."""
         self.stop()
         for leftover in ("state", *(f"spool-{name}" for name in NODES)):
             shutil.rmtree(self.folder / leftover, ignore_errors=True)
@@ -224,9 +224,9 @@ def _free_ports(count: int) -> list[int]:
     """Ports that nothing listens on; held together while being chosen so that they differ."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("", 0))
-        return [each.getsockname()[1] for each in sockets]
+        for sock in sockets:
+            sock.bind(("", 0))
+        return [sock.getsockname()[1] for sock in sockets]
 
 
 def _wait_until(condition: Callable[[], bool], message: str, log: Path) -> None:
@@ -276,14 +276,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("start", "stop"))
     parser.add_argument("folder", type=Path)
-    arguments = parser.parse_args()
-    cluster = Cluster(arguments.folder)
+    args = parser.parse_args()
+    cluster = Cluster(args.folder)
     try:
-        getattr(cluster, arguments.action)()
+        getattr(cluster, args.action)()
     except ClusterError as error:
         print(f"cluster.py: {error}", file=sys.stderr)
         return 1
-    if arguments.action == "start":
+    if args.action == "start":
         print(f"export SLURM_CONF={cluster.folder / 'slurm.conf'}")
     return 0
 

@@ -1,4 +1,4 @@
-"""A running cluster for the tests of this folder, and one run that nothing happens to."""
+"""A running cluster for the tests of this folder, and an uninterrupted run to compare with."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from moves import LONG, ROOT, environment, job_in, wait_for_end, wait_until, wri
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Two nodes, up for the whole session. tests/slurm/run.sh names the folder, to end what a kill leaves."""
+    """Two nodes for the whole session, in the folder that tests/slurm/run.sh names and clears if pytest is killed."""
     folder = os.environ.get("SLURM_TEST_FOLDER") or tmp_path_factory.mktemp("cluster")
-    made = Cluster(folder)
-    made.start()
+    running = Cluster(folder)
+    running.start()
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in made.environment.items():
+        for name, value in running.environment.items():
             patch.setenv(name, value)
-        yield made
-    made.stop()
+        yield running
+    running.stop()
 
 
 @pytest.fixture(autouse=True)
 def _idle_cluster(cluster: Cluster) -> Iterator[None]:
-    """No test leaves a job to the next."""
+    """Cancel the jobs that a test leaves."""
     yield
     if cluster.run("squeue", "-h"):
         cluster.run("scancel", "--user=root")
@@ -37,14 +37,14 @@ def _idle_cluster(cluster: Cluster) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def undisturbed(cluster: Cluster, tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A two-node, two-rank run that nothing happens to, and beside it the same on one machine in ``local``."""
+    """An uninterrupted run of two nodes and two ranks, and the same run on one machine in ``local``."""
     folder = tmp_path_factory.mktemp("undisturbed")
     recipe = write_recipe(folder, tiny_videos)
     command = [sys.executable, str(ROOT / "tools" / "submit.py"), "--cfg", str(recipe), *LONG]
     own = ["slurm.nodes=1", "slurm.tasks_per_node=2", f"output_dir={folder}/local", "--local"]
     here = subprocess.Popen([*command, *own], cwd=folder, env=environment())
-    told = subprocess.check_output([*command, f"output_dir={folder}/slurm"], cwd=folder, text=True, env=environment())
-    assert "watch  python tools/sweep.py" in told
-    wait_for_end(job_in(told), seconds=240)
+    output = subprocess.check_output([*command, f"output_dir={folder}/slurm"], cwd=folder, text=True, env=environment())
+    assert "watch  python tools/sweep.py" in output
+    wait_for_end(job_in(output), seconds=240)
     assert here.wait(timeout=120) == 0
     return folder

@@ -1,4 +1,4 @@
-"""The few moves that the tests on the cluster share: submit, wait, disturb, compare."""
+"""Helpers of the tests on the cluster: submit, wait, interrupt, compare."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from diffmae_video.launch.cluster import job_fields
 ROOT = Path(__file__).resolve().parents[2]
 OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}
 CPU = ["slurm.gpus_per_node=0", "slurm.cpus_per_task=1"]
-# 201 steps of 4 videos; the checkpoints lie far apart, so that a resume has steps to do again.
+# 201 steps of 4 videos; checkpoints are far apart, so that a resumed run repeats steps.
 LONG = [*CPU, "slurm.nodes=2", "slurm.hours=1", "stages=[pretrain]"]
 LONG += ["pretrain.epochs=67", "pretrain.checkpoint_epochs=20"]
 
 
 def environment() -> dict[str, str]:
-    """For tools as programs: the checkout's package."""
+    """Environment of a subprocess that imports the checkout's package."""
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
@@ -41,16 +41,16 @@ def write_recipe(folder: Path, videos: Path) -> Path:
 
 
 def submit(*arguments: str | Path, expect: int = 0) -> str:
-    """tools/submit.py in this process; what it prints."""
-    return _told(submit_main, arguments, expect)
+    """Run tools/submit.py in this process; return its output."""
+    return _run_main(submit_main, arguments, expect)
 
 
 def sweep(*arguments: str | Path, expect: int = 0) -> str:
-    """tools/sweep.py in this process; what it prints."""
-    return _told(sweep_main, arguments, expect)
+    """Run tools/sweep.py in this process; return its output."""
+    return _run_main(sweep_main, arguments, expect)
 
 
-def _told(main: Callable[[list[str]], int], arguments: tuple[str | Path, ...], expect: int) -> str:
+def _run_main(main: Callable[[list[str]], int], arguments: tuple[str | Path, ...], expect: int) -> str:
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
         code = main([str(argument) for argument in arguments])
@@ -58,10 +58,10 @@ def _told(main: Callable[[list[str]], int], arguments: tuple[str | Path, ...], e
     return text.getvalue()
 
 
-def job_in(told: str) -> str:
-    """The first job id in what submit.py printed."""
-    found = re.search(r"^job (\d+)", told, re.MULTILINE)
-    assert found, told
+def job_in(output: str) -> str:
+    """The first job id in the output of submit.py."""
+    found = re.search(r"^job (\d+)", output, re.MULTILINE)
+    assert found, output
     return found.group(1)
 
 
@@ -94,7 +94,7 @@ def hurry(cluster: Cluster, job: str) -> None:
 
 
 def finish(cluster: Cluster, job: str, *, seconds: float) -> str:
-    """Wait for a job's end, without its pauses after requeues; its last state."""
+    """Wait for a job's end, without the hold after requeues; return its last state."""
     deadline = time.monotonic() + seconds
     while state(job) not in OVER:
         assert time.monotonic() < deadline, f"job {job} is {state(job)} after {seconds:g} s"
@@ -105,10 +105,10 @@ def finish(cluster: Cluster, job: str, *, seconds: float) -> str:
 
 
 def start_now(cluster: Cluster, job: str) -> None:
-    """Take away a pending job's pause, and give the scheduler time: each update makes it look anew.
+    """End the hold of a pending job, and give the scheduler time: it starts over at each update.
 
     Not at once: a start within a second or two of the requeue carries a credential that its nodes have just
-    revoked, and SLURM then ends the job ("Job credential revoked"). Its own pause is two minutes.
+    revoked, and SLURM then ends the job ("Job credential revoked"). SLURM's own hold is two minutes.
     """
     time.sleep(4)
     with contextlib.suppress(ClusterError):  # it may have started meanwhile
@@ -129,7 +129,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def numbers(run: Path) -> list[tuple[float, ...]]:
-    """What a pre-training computed, step by step, without the times."""
+    """The metrics of a pre-training at each step, without times."""
     lines = read_lines(run / "pretrain" / "metrics.jsonl")
     return [(line["step"], line["loss"], line["lr"], line["grad_norm"], *line["loss_by_noise"]) for line in lines]
 

@@ -1,4 +1,4 @@
-"""docs/slurm.md, command by command, on a real cluster; then its sweep's table and plot are looked at."""
+"""Run docs/slurm.md command by command on a real cluster, then check the table and plot of its sweep."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slurm
 
 
 @pytest.fixture(scope="module")
-def place(cluster: Cluster, tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkout(cluster: Cluster, tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder like a checkout, in which all commands of the document have been run and their jobs have ended."""
     folder = tmp_path_factory.mktemp("checkout")
     (folder / "tools").symlink_to(ROOT / "tools")
@@ -31,7 +31,7 @@ def place(cluster: Cluster, tiny_videos: Path, tmp_path_factory: pytest.TempPath
     bin_folder = Path(sys.executable).parent
     variables = {**environment(), "PATH": f"{bin_folder}:{environment()['PATH']}"}
     for command in _commands():
-        if "tools/sweep.py" in command:  # what a user reads as "later"
+        if "tools/sweep.py" in command:  # a user runs it later, too
             wait_until(lambda: not cluster.run("squeue", "-h"), "jobs don't end", seconds=300)
         done = subprocess.run(
             command, shell=True, cwd=folder, env=variables, capture_output=True, text=True, timeout=120
@@ -46,9 +46,9 @@ def _commands() -> list[str]:
     return [line for block in blocks for line in block.splitlines()]
 
 
-def test_the_sweeps_table_holds_what_the_runs_wrote(place: Path) -> None:
+def test_the_sweeps_table_holds_what_the_runs_wrote(checkout: Path) -> None:
     """Four array tasks of two ranks, two at a time: ranks of different jobs on a node didn't meet."""
-    run = place / "runs" / "sweep"
+    run = checkout / "runs" / "sweep"
     rows = list(csv.DictReader((run / "table.csv").open()))
     grid = [(lr, ratio) for lr in ("0.001", "0.01") for ratio in ("0.5", "0.75")]
     assert [(row["pretrain.lr"], row["mask.ratio"]) for row in rows] == grid
@@ -63,8 +63,8 @@ def test_the_sweeps_table_holds_what_the_runs_wrote(place: Path) -> None:
     assert (run / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_point_is_not_run_twice_and_not_changed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(place)
+def test_a_point_is_not_run_twice_and_not_changed(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkout)
     (command,) = [line for line in _commands() if "--sweep" in line]
     arguments = command.split()[2:]
     assert submit(*arguments).count("finished; not submitted again") == 4
@@ -72,6 +72,6 @@ def test_a_point_is_not_run_twice_and_not_changed(place: Path, monkeypatch: pyte
     assert "pretrain.batch_size=4, this one has 2" in changed
 
 
-def test_the_single_runs_have_finished(place: Path) -> None:
-    assert "finished" in sweep(place / "runs" / "motion_tiny")
-    assert "finished" in sweep(place / "runs" / "here")
+def test_the_single_runs_have_finished(checkout: Path) -> None:
+    assert "finished" in sweep(checkout / "runs" / "motion_tiny")
+    assert "finished" in sweep(checkout / "runs" / "here")

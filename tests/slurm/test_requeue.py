@@ -1,4 +1,4 @@
-"""What happens to jobs on a real cluster: signals, requeues, lost nodes, time limits. Runs end as if undisturbed."""
+"""Signals, requeues, lost nodes and time limits on a real cluster: runs end as if uninterrupted."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_lost_node(cluster: Cluster, undisturbed: Path, tiny_recipe: Path, tmp
     wait_until(lambda: "down" in cluster.node_state("n2"), "n2 isn't down", seconds=90)
     wait_until(lambda: state(job) == "PENDING", "the job isn't requeued", seconds=90)
     cluster.start_node("n2")
-    # What is left of the old step must be gone (KillWait is 5 s); SLURM's own pause of two minutes is for that.
+    # The old step must be gone (KillWait is 5 s) before the job restarts; SLURM's hold of two minutes ensures it.
     # A late kill of the old step may still hit the new one, which then saves and is requeued once more.
     time.sleep(8)
     assert finish(cluster, job, seconds=240) == "COMPLETED"
@@ -79,7 +79,7 @@ def test_a_lost_node(cluster: Cluster, undisturbed: Path, tiny_recipe: Path, tmp
 
 
 def test_a_time_limit_too_short(cluster: Cluster, tiny_recipe: Path, tmp_path: Path) -> None:
-    """A minute is never enough: saved and requeued at the limit, until the bound of one requeue ends the job."""
+    """A minute is too short: the run is saved and requeued at the limit, until max_requeues=1 ends the job."""
     run = tmp_path / "run"
     # SLURM looks at its limits twice a minute: the warning comes 30 to 60 s after the start.
     limits = ["slurm.hours=0.017", "slurm.signal_delay_seconds=1", "slurm.max_requeues=1"]
@@ -94,7 +94,7 @@ def test_a_time_limit_too_short(cluster: Cluster, tiny_recipe: Path, tmp_path: P
     assert [line["step"] for line in read_lines(run / "pretrain" / "metrics.jsonl")] == list(range(again["step"]))
     row = sweep(run)
     assert "failed" in row
-    assert "slurm.max_requeues=1 reached, submit again to go on" in row
+    assert "slurm.max_requeues=1 reached, submit again to resume" in row
 
 
 def test_a_rank_that_dies_ends_the_job(tiny_recipe: Path, tmp_path: Path) -> None:

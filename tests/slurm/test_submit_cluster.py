@@ -1,4 +1,4 @@
-"""Submitting to a real cluster: sweeps with their tables, chains of stages, refusals."""
+"""Submit to a real cluster: sweeps and their tables, chains of stages, refused requests."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_failing_array_task_leaves_the_others_and_can_be_resubmitted(
 def test_stages_as_a_chain_run_the_code_of_their_submission(
     cluster: Cluster, tiny_recipe: Path, tmp_path: Path
 ) -> None:
-    """Submitted held from a copy of the package that is broken before the first job starts."""
+    """Submit on hold from a copy of the package, and break that copy before the first job starts."""
     copy, run = tmp_path / "checkout", tmp_path / "run"
     ignore = shutil.ignore_patterns("__pycache__")
     for folder in ("diffmae_video", "tools"):
@@ -47,14 +47,14 @@ def test_stages_as_a_chain_run_the_code_of_their_submission(
     small = [*CPU, "pretrain.epochs=2", "finetune.epochs=2", "slurm.extra.hold=true"]
     stages = ["slurm.stages.pretrain.nodes=2", "slurm.stages.test.hours=0.5", "--split-stages"]
     command = [sys.executable, str(copy / "tools" / "submit.py"), "--cfg", str(tiny_recipe), *small, *stages]
-    told = subprocess.check_output(command, env={**environment(), "PYTHONPATH": str(copy)}, text=True)
+    output = subprocess.check_output(command, env={**environment(), "PYTHONPATH": str(copy)}, text=True)
     for broken in ("engine/runner.py", "launch/slurm.py"):
         (copy / "diffmae_video" / broken).write_text("raise RuntimeError('edited while the job waited')\n")
-    jobs = [line.split()[1].rstrip(":") for line in told.splitlines() if line.startswith("job ")]
-    asked = cluster.run("squeue", "-h", "-o", "%i %D %l %E")
-    assert f"{jobs[0]} 2 " in asked
-    assert f"{jobs[1]} 1 1-00:00:00 afterok:{jobs[0]}" in asked
-    assert f"{jobs[2]} 1 30:00 afterok:{jobs[1]}" in asked
+    jobs = [line.split()[1].rstrip(":") for line in output.splitlines() if line.startswith("job ")]
+    queue = cluster.run("squeue", "-h", "-o", "%i %D %l %E")
+    assert f"{jobs[0]} 2 " in queue
+    assert f"{jobs[1]} 1 1-00:00:00 afterok:{jobs[0]}" in queue
+    assert f"{jobs[2]} 1 30:00 afterok:{jobs[1]}" in queue
     assert "pending" in sweep(run)
     assert "not submitted again" in submit("--cfg", tiny_recipe, *small, *stages)
     for job in jobs:
@@ -90,16 +90,16 @@ def test_cancel(cluster: Cluster, tiny_recipe: Path, tmp_path: Path) -> None:
 def test_what_cannot_run_is_refused_in_one_line(
     cluster: Cluster, tiny_recipe: Path, tmp_path: Path, arguments: list[str], words: str
 ) -> None:
-    told = submit("--cfg", tiny_recipe, *SHORT, *arguments, expect=2)
-    assert words in told
-    assert told.startswith("error: ")
-    assert told.count("\n") == 1
+    output = submit("--cfg", tiny_recipe, *SHORT, *arguments, expect=2)
+    assert words in output
+    assert output.startswith("error: ")
+    assert output.count("\n") == 1
     assert not cluster.run("squeue", "-h")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_the_nodes_cannot_write(cluster: Cluster, tiny_recipe: Path, tmp_path: Path) -> None:
-    """A file system mounted for the submitting process alone, as a login node's own disk is."""
+    """A file system that only the submitting process sees, like the local disk of a login node."""
     own = tmp_path / "own"
     own.mkdir()
     arguments = ["tools/submit.py", "--cfg", str(tiny_recipe), *SHORT, f"output_dir={own}/run"]

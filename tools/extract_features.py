@@ -22,14 +22,14 @@ from diffmae_video.command_line import Parser, run_command, whole_number
 from diffmae_video.data import VideoList, read_videos, test_loader
 from diffmae_video.engine.build import build_views
 from diffmae_video.engine.pixels import normalize
-from diffmae_video.engine.weights import load_encoder, run_recipe
+from diffmae_video.engine.weights import WEIGHTS, WEIGHTS_HELP, load_encoder, run_recipe
 from diffmae_video.errors import UserError
 
 
 @torch.no_grad()
 def extract(asked: argparse.Namespace) -> list[str]:
     """Write the file; returns a line for each video that couldn't be read."""
-    recipe, encoder = run_recipe(asked.run), load_encoder(asked.run, stage=asked.stage)
+    recipe, encoder = run_recipe(asked.run), load_encoder(asked.run, stage=asked.stage, weights=asked.weights)
     videos = read_videos(asked.list, root=asked.root, dataset=asked.dataset)
     for note in videos.notes:
         print(note)
@@ -73,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     made = Parser(description="Write the features that a run's encoder gives a list of videos.")
     made.add_argument("--run", required=True, help="folder of a run")
     made.add_argument("--stage", default="pretrain", choices=("pretrain", "finetune"), help="whose encoder")
+    made.add_argument("--weights", default="auto", choices=WEIGHTS, help=WEIGHTS_HELP)
     made.add_argument("--list", required=True, help="list of videos (see datasets/README.md)")
     made.add_argument("--root", default="", help="folder that the list's paths are relative to")
     made.add_argument("--dataset", default="list", help="kind of list, as a recipe's data.dataset")

@@ -19,7 +19,7 @@ import torch
 from diffmae_video.command_line import Parser, real_number, run_command, whole_number
 from diffmae_video.diffusion.sampler import time_grid
 from diffmae_video.engine.device import choose_device
-from diffmae_video.engine.weights import load_diffmae, run_recipe
+from diffmae_video.engine.weights import WEIGHTS, WEIGHTS_HELP, load_diffmae, run_recipe
 from diffmae_video.report.figures import inpainting_figure
 from diffmae_video.report.fillers import Quality
 from diffmae_video.report.film import open_film
@@ -54,7 +54,7 @@ def run(asked: argparse.Namespace) -> dict[str, Quality]:
             "train with model.decoder.kind=joint or cross_self"
         )
 
-    model, _ = load_diffmae(asked.run)
+    model, _ = load_diffmae(asked.run, weights=asked.weights)
     sampling = Sampling(steps, data.mean, data.std, sampler=asked.sampler, eta=asked.eta, seed=asked.seed)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
         filled = inpaint_film(model.to(device), film, hidden, sampling, folder=asked.out, shown=asked.show)
@@ -93,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
         "frame rate and length; the output is its centre square at the size of the model's clips, without sound.",
     )
     made.add_argument("--run", required=True, help="folder of a run whose pretrain stage is finished")
+    made.add_argument("--weights", default="auto", choices=WEIGHTS, help=WEIGHTS_HELP)
     made.add_argument("--video", required=True, help="a video, a picture, or a folder of numbered pictures")
     made.add_argument("--mask", default="random:0.75", help=MASK_FORMS)
     made.add_argument("--steps", type=whole_number(1), default=50, help="sampling steps")

@@ -101,7 +101,7 @@ def run_finetune(this: Run) -> None:
     model = build.build_classifier(recipe, num_classes=len(videos.classes))
     source = initial_weights(recipe)
     if source:
-        this.say(f"finetune: {load_encoder_weights(model.encoder, source)}")
+        this.say(f"finetune: {load_encoder_weights(model.encoder, source, weights=recipe.finetune.init_weights)}")
     with contextlib.closing(_start_training(this, model, header)) as training:
 
         def validate() -> float:

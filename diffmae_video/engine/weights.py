@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from diffmae_video.diffusion import DiffMAE
 from diffmae_video.engine.build import build_classifier, build_diffmae, build_encoder
@@ -11,18 +15,50 @@ from diffmae_video.errors import UserError
 from diffmae_video.model import SpacetimeViT, VideoClassifier
 from diffmae_video.recipe import Recipe, RecipeError, load_recipe
 
+WEIGHTS = ("auto", "ema", "model")
+WEIGHTS_HELP = "moving averages of the weights (auto: where the run kept them), or those of the last step"
 
-def load_encoder_weights(encoder: SpacetimeViT, path: str | Path) -> str:
+
+def choose_weights(saved: Mapping[str, Any], weights: str, *, path: str | Path) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint, by name, as a state dict.
+
+    Args:
+        saved: the checkpoint.
+        weights: "ema" for the moving averages (buffers have none and are the model's), "model" for the weights of the
+            last step, "auto" for the averages where the checkpoint has them.
+        path: what the message names.
+
+    Raises:
+        UserError: for another name, or "ema" of a checkpoint without averages.
+    """
+    if weights not in WEIGHTS:
+        raise UserError(f"weights {weights!r} is not one of {', '.join(WEIGHTS)}")
+    averages = saved.get("ema") or {}
+    if weights == "ema" and not averages:
+        raise UserError(
+            f"{path}: has no moving averages of its weights (ema_decay was 0); take weights 'model', or train with it"
+        )
+    return dict(saved["model"]) if weights == "model" else {**saved["model"], **averages}
+
+
+def load_encoder_weights(encoder: SpacetimeViT, path: str | Path, *, weights: str = "auto") -> str:
     """Copy the encoder of a pre-training or fine-tuning checkpoint into ``encoder``; position tables are resized.
+
+    Args:
+        encoder: whose weights are replaced.
+        path: the checkpoint.
+        weights: which of the checkpoint's, see ``choose_weights``.
 
     Returns:
         one line on what was copied.
 
     Raises:
-        UserError: the file isn't a checkpoint of ours, or its encoder has another size.
+        UserError: the file isn't a checkpoint of ours, has no such weights, or its encoder has another size.
     """
-    weights = load_checkpoint(path)["model"]
-    found = {name.removeprefix("encoder."): value for name, value in weights.items() if name.startswith("encoder.")}
+    saved = load_checkpoint(path)
+    chosen = choose_weights(saved, weights, path=path)
+    kind = "moving averages" if weights != "model" and saved.get("ema") else "weights of the last step"
+    found = {name.removeprefix("encoder."): value for name, value in chosen.items() if name.startswith("encoder.")}
     own = encoder.state_dict()
     missing, unexpected = sorted(own.keys() - found.keys()), sorted(found.keys() - own.keys())
     differ = [n for n in own.keys() & found.keys() if own[n].shape != found[n].shape and "positions" not in n]
@@ -34,36 +70,49 @@ def load_encoder_weights(encoder: SpacetimeViT, path: str | Path) -> str:
         )
         raise UserError(f"{path}: its encoder doesn't fit: {detail}; use the model section it was trained with")
     encoder.load_state_dict(found)
-    return f"encoder from {path}: {len(found)} tensors matched, none missing, none unexpected"
+    return f"encoder from {path}, {kind}: {len(found)} tensors matched, none missing, none unexpected"
 
 
-def load_encoder(run: str | Path, *, stage: str = "pretrain") -> SpacetimeViT:
+def load_encoder(run: str | Path, *, stage: str = "pretrain", weights: str = "auto") -> SpacetimeViT:
     """The encoder of a run's finished ``stage``, in eval mode.
 
     Args:
         run: the run's folder, with its recipe.yaml.
         stage: "pretrain" or "finetune".
+        weights: "auto" (moving averages where the stage kept them), "ema" or "model", see ``choose_weights``.
     """
     recipe = run_recipe(run)
     encoder = build_encoder(recipe)
-    load_encoder_weights(encoder, _weights(run, stage))
+    load_encoder_weights(encoder, _weights(run, stage), weights=weights)
     return encoder.eval()
 
 
-def load_diffmae(run: str | Path) -> tuple[DiffMAE, Recipe]:
-    """The pre-trained model of a run and its recipe, in eval mode: what inpainting needs."""
+def load_diffmae(run: str | Path, *, weights: str = "auto") -> tuple[DiffMAE, Recipe]:
+    """The pre-trained model of a run and its recipe, in eval mode: what inpainting needs.
+
+    Args:
+        run: the run's folder.
+        weights: "auto" (moving averages where the stage kept them), "ema" or "model", see ``choose_weights``.
+    """
     recipe = run_recipe(run)
     model = build_diffmae(recipe)
-    model.load_state_dict(load_checkpoint(_weights(run, "pretrain"))["model"])
+    path = _weights(run, "pretrain")
+    model.load_state_dict(choose_weights(load_checkpoint(path), weights, path=path))
     return model.eval(), recipe
 
 
-def load_classifier(run: str | Path) -> tuple[VideoClassifier, list[str]]:
-    """The fine-tuned classifier of a run and its class names, in eval mode."""
+def load_classifier(run: str | Path, *, weights: str = "auto") -> tuple[VideoClassifier, list[str]]:
+    """The fine-tuned classifier of a run and its class names, in eval mode.
+
+    Args:
+        run: the run's folder.
+        weights: "auto" (moving averages where the stage kept them), "ema" or "model", see ``choose_weights``.
+    """
     recipe = run_recipe(run)
-    saved = load_checkpoint(_weights(run, "finetune"))
+    path = _weights(run, "finetune")
+    saved = load_checkpoint(path)
     model = build_classifier(recipe, num_classes=len(saved["classes"]))
-    model.load_state_dict(saved["model"])
+    model.load_state_dict(choose_weights(saved, weights, path=path))
     return model.eval(), saved["classes"]
 
 

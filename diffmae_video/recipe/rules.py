@@ -154,6 +154,11 @@ def _check_stages(recipe: Recipe) -> None:
     order = ["pretrain", "finetune", "test"]
     if not recipe.stages or recipe.stages != [stage for stage in order if stage in recipe.stages]:
         raise RecipeError(f"stages={recipe.stages}: name each stage once, in the order {', '.join(order)}")
+    if recipe.finetune.init == "none" and recipe.finetune.init_weights != "auto":
+        raise RecipeError(
+            f"finetune.init_weights={recipe.finetune.init_weights}: finetune.init=none reads no weights; drop it, or "
+            "give finetune.init"
+        )
     if recipe.finetune.pool == "class" and not recipe.model.class_token:
         raise RecipeError(
             "finetune.pool=class: the encoder has no class token; use model.class_token=true or finetune.pool=mean"

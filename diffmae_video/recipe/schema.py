@@ -169,6 +169,11 @@ class FinetuneRecipe(TrainRecipe):
     betas: list[float] = key([0.9, 0.999], "AdamW's betas", bounds="[0, 1)")
     crop_scale: list[float] = key([0.08, 1.0], "area of the random resized crop, share of the frame")
     init: str = key("pretrain", "pretrain (this run's encoder), none (scratch), or a checkpoint's path", kind="path")
+    init_weights: str = key(
+        "auto",
+        "of finetune.init: moving averages (auto: where it has them) or the model's",
+        choices=("auto", "ema", "model"),
+    )
     train_list: str = key("", "labelled videos, where they aren't data.train_list", kind="path")
     sampling: str = key("dense", "dense, or a frame of each segment (TSN)", choices=("dense", "segment"))
     layer_decay: float = key(0.75, "learning rate of a block relative to the one above it", bounds="(0, 1]")

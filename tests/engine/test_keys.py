@@ -174,7 +174,11 @@ class Built:
         patch.setattr(build, "timm_teacher", teacher)
         patch.setattr(nn.Module, "compile", lambda model: begun.compiled.append(model))
         patch.setattr(stages, "load_checkpoint", lambda path: (begun.read.append(str(path)), load(path))[1])
-        patch.setattr(stages, "load_encoder_weights", lambda e, path: (begun.read.append(str(path)), encoder(e, path)))
+        patch.setattr(
+            stages,
+            "load_encoder_weights",
+            lambda e, path, **kind: (begun.read.append(str(path)), begun.read.append(kind), encoder(e, path, **kind)),
+        )
         patch.setattr(stages, "measure_peak_flops", lambda *_: 1.0)
         for count in ("pretrain_flops", "finetune_flops"):
             patch.setattr(stages, count, lambda _: FLOPS)
@@ -338,8 +342,9 @@ ROWS: dict[str, Row] = {
     **training_rows("pretrain", epochs=5, batch=6, parts=3, clips=2, decay="linear"),
     **training_rows("finetune", epochs=7, batch=4, parts=2, clips=3, decay="constant"),
     "finetune.init": Row(
-        "{folder}/init.pt", lambda b: (b.finetune, any(p.endswith("init.pt") for p in b.begun.read))[1], True
+        "{folder}/init.pt", lambda b: (b.finetune, any(str(p).endswith("init.pt") for p in b.begun.read))[1], True
     ),
+    "finetune.init_weights": Row("model", lambda b: (b.finetune, {"weights": "model"} in b.begun.read)[1], True),
     "finetune.train_list": Row(
         "{folder}/lists/labelled.csv", lambda b: (b.finetune, "labelled.csv" in b.begun.lists)[1], True
     ),
@@ -369,7 +374,9 @@ ROWS: dict[str, Row] = {
     "test.views": Row("4", lambda b: (b.test.views.num_views, b.validation.views.num_views), (4, 1)),
     "test.crops": Row("1", lambda b: (b.test.views.num_crops, b.validation.views.num_crops), (1, 1)),
     "test.batch_size": Row("3", lambda b: (b.test.batch_size, b.validation.batch_size), (3, 3)),
-    "test.weights": Row("best", lambda b: (b.test, any(path.endswith("best.pt") for path in b.begun.read))[1], True),
+    "test.weights": Row(
+        "best", lambda b: (b.test, any(str(path).endswith("best.pt") for path in b.begun.read))[1], True
+    ),
     "slurm.nodes": Row("2", lambda b: b.script["nodes"], "2"),
     "slurm.gpus_per_node": Row("4", lambda b: (b.script.get("gpus-per-node"), b.script["ntasks-per-node"]), ("4", "4")),
     "slurm.tasks_per_node": Row(

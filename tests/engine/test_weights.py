@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffmae_video.engine.build import build_classifier, build_diffmae
 from diffmae_video.engine.checkpoint import save_checkpoint
-from diffmae_video.engine.weights import load_diffmae, load_encoder, load_encoder_weights
+from diffmae_video.engine.weights import load_classifier, load_diffmae, load_encoder, load_encoder_weights
 from diffmae_video.errors import UserError
 from diffmae_video.model import SpacetimeViT
+from diffmae_video.recipe import dump_recipe, load_recipe
 from diffmae_video.sizes import SIZES
 
 
@@ -60,3 +62,66 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     for load in (load_encoder, load_diffmae):
         with pytest.raises(UserError, match=r"holds no recipe\.yaml"):
             load(tmp_path)
+
+
+def averaged(tmp_path: Path, model: torch.nn.Module, **more: object) -> dict[str, torch.Tensor]:
+    """Save ``model`` with averages that are its parameters plus one; returns them. Tables, as buffers, have none."""
+    averages = {name: p.detach() + 1 for name, p in model.named_parameters()}
+    tmp_path.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(tmp_path / "weights.pt", {"model": model.state_dict(), "ema": averages, **more})
+    return averages
+
+
+class Whole(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = encoder()
+
+
+@pytest.mark.parametrize(("weights", "expected"), [("auto", "ema"), ("ema", "ema"), ("model", "model")])
+def test_an_encoders_averages_are_taken_where_there_are_any(tmp_path: Path, weights: str, expected: str) -> None:
+    source = Whole()
+    averages = averaged(tmp_path, source)
+    line = load_encoder_weights(target := encoder(), tmp_path / "weights.pt", weights=weights)
+    wanted = averages if expected == "ema" else source.state_dict()
+    assert all(torch.equal(p, wanted[f"encoder.{name}"]) for name, p in target.named_parameters())
+    assert ("moving averages" if expected == "ema" else "weights of the last step") in line
+
+
+@pytest.mark.parametrize("ema", [{}, {"ema": {}}])
+def test_averages_that_a_checkpoint_has_not_are_refused_or_left(tmp_path: Path, ema: dict[str, object]) -> None:
+    source = Whole()
+    save_checkpoint(tmp_path / "w.pt", {"model": source.state_dict(), **ema})
+    for weights in ("auto", "model"):
+        line = load_encoder_weights(target := encoder(), tmp_path / "w.pt", weights=weights)
+        assert "weights of the last step" in line
+        assert all(torch.equal(p, q) for p, q in zip(target.parameters(), source.encoder.parameters(), strict=True))
+    with pytest.raises(UserError, match=r"w\.pt: has no moving averages .* take weights 'model'") as caught:
+        load_encoder_weights(encoder(), tmp_path / "w.pt", weights="ema")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="weights 'best' is not one of auto, ema, model"):
+        load_encoder_weights(encoder(), tmp_path / "w.pt", weights="best")
+
+
+@pytest.mark.parametrize(("weights", "expected"), [(None, "ema"), ("auto", "ema"), ("ema", "ema"), ("model", "model")])
+def test_every_loader_of_a_run_takes_the_weights_it_is_told(
+    tiny_recipe: Path, tmp_path: Path, weights: str | None, expected: str
+) -> None:
+    recipe = load_recipe(tiny_recipe)
+    run = Path(recipe.output_dir)
+    models = {"pretrain": build_diffmae(recipe), "finetune": build_classifier(recipe, num_classes=2)}
+    wanted = {}
+    for stage, model in models.items():
+        averages = averaged(run / stage, model, classes=["a", "b"])
+        wanted[stage] = averages if expected == "ema" else dict(model.named_parameters())
+        (run / stage / "recipe.yaml").write_text(dump_recipe(recipe))
+    (run / "recipe.yaml").write_text(dump_recipe(recipe))
+    chosen = {} if weights is None else {"weights": weights}
+    diffmae, classifier = load_diffmae(run, **chosen)[0], load_classifier(run, **chosen)[0]
+    for stage, found in (("pretrain", diffmae), ("finetune", classifier)):
+        assert all(torch.equal(p, wanted[stage][name]) for name, p in found.named_parameters())
+        part = load_encoder(run, stage=stage, **chosen)
+        assert all(torch.equal(p, wanted[stage][f"encoder.{name}"]) for name, p in part.named_parameters())
+        assert torch.equal(part.positions.table, models[stage].encoder.positions.table)
+        assert not found.training
+        assert not part.training

@@ -76,6 +76,7 @@ def test_every_key_has_one_line_of_documentation() -> None:
         ("model.decoder.width=100 model.decoder.num_heads=3", ["multiple of model.decoder.num_heads (3)"]),
         ("model.decoder.predict_fraction=0", ["(0, 1]"]),
         ("diffusion.objective=mae diffusion.target=eps", ["use target=x0"]),
+        ("finetune.init=none finetune.init_weights=ema", ["finetune.init=none reads no weights", "give finetune.init"]),
         ("diffusion.target_frames=first", ["diffusion.target_frames=first", "objective=mae", "use target_frames=all"]),
         (
             "diffusion.target=eps diffusion.rho=0.5",

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from diffmae_video import load_encoder
+from diffmae_video.engine.checkpoint import load_checkpoint, save_checkpoint
 from diffmae_video.engine.pixels import normalize
 from diffmae_video.report.film import open_film, read_windows
 
@@ -57,3 +58,14 @@ def test_nothing_readable_is_an_error(
     assert run_tool(pretrained, tmp_path, tiny_videos / "val.csv", tmp_path / "f.npz") == 2
     assert "none of the 5 videos can be read" in capsys.readouterr().err
     assert not (tmp_path / "f.npz").exists()
+
+
+def test_moving_averages_are_taken_on_demand(
+    pretrained: Path, tiny_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = pretrained / "pretrain" / "weights.pt"
+    assert run_tool(pretrained, tiny_videos, tiny_videos / "val.csv", tmp_path / "f.npz", "--weights", "ema") == 2
+    assert f"{weights}: has no moving averages of its weights" in capsys.readouterr().err
+    saved = load_checkpoint(weights)
+    save_checkpoint(weights, {**saved, "ema": saved["model"]})
+    assert run_tool(pretrained, tiny_videos, tiny_videos / "val.csv", tmp_path / "f.npz", "--weights", "ema") == 0

@@ -16,7 +16,7 @@ from PIL import Image
 
 from diffmae_video.diffusion import DiffMAE
 from diffmae_video.engine.build import build_diffmae
-from diffmae_video.engine.checkpoint import save_checkpoint
+from diffmae_video.engine.checkpoint import load_checkpoint, save_checkpoint
 from diffmae_video.engine.weights import load_diffmae
 from diffmae_video.model import Mask
 from diffmae_video.recipe import dump_recipe, load_recipe
@@ -242,3 +242,14 @@ def test_what_cannot_be_done_is_one_line_and_exit_2(
     told = capsys.readouterr().err
     assert words in told
     assert told.count("\n") == 1
+
+
+def test_moving_averages_are_taken_on_demand(
+    pretrained: Path, tiny_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = pretrained / "pretrain" / "weights.pt"
+    assert run_tool(pretrained, tiny_videos / "val-0.mp4", tmp_path / "out", "--weights", "ema") == 2
+    assert f"{weights}: has no moving averages of its weights" in capsys.readouterr().err
+    saved = load_checkpoint(weights)
+    save_checkpoint(weights, {**saved, "ema": saved["model"]})
+    assert run_tool(pretrained, tiny_videos / "val-0.mp4", tmp_path / "out", "--weights", "ema") == 0

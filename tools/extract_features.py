@@ -5,6 +5,9 @@
 
 The .npz file holds ``features`` (n, D) float32, averaged over the views; ``labels`` (n,) int64, -1 for none;
 ``paths`` (n,); and ``classes``. Videos that can't be read are left out and named.
+
+At most ``--batch-size`` clips are decoded and encoded at a time, of one video or of several, whatever ``--views`` is;
+each of the recipe's ``data.num_workers`` holds twice as many ready.
 """
 
 from __future__ import annotations
@@ -12,48 +15,89 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from diffmae_video.command_line import Parser, run_command, whole_number
-from diffmae_video.data import VideoList, read_videos, test_loader
+from diffmae_video.command_line import Parser, real_number, run_command, whole_number
+from diffmae_video.data import TestViews, VideoList, read_videos, test_loader
+from diffmae_video.data.decode import NO_SUCH_FILE, TIMED_OUT
 from diffmae_video.engine.build import build_views
+from diffmae_video.engine.device import choose_device
+from diffmae_video.engine.files import make_folder
 from diffmae_video.engine.pixels import normalize
 from diffmae_video.engine.weights import WEIGHTS, WEIGHTS_HELP, load_encoder, run_recipe
 from diffmae_video.errors import UserError
 
 
+class ViewParts(Dataset[dict[str, Any]]):
+    """The views of each video in parts of at most ``at_once``, an item each: memory doesn't grow with the views."""
+
+    def __init__(self, views: TestViews, *, at_once: int) -> None:
+        self.views = views
+        self.parts = [range(views.num_views)[i : i + at_once] for i in range(0, views.num_views, at_once)]
+
+    def __len__(self) -> int:
+        return len(self.views) * len(self.parts)
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        video, part = divmod(item, len(self.parts))
+        return self.views.some(video, self.parts[part])
+
+
 @torch.no_grad()
 def extract(asked: argparse.Namespace) -> list[str]:
     """Write the file; returns a line for each video that couldn't be read."""
-    recipe, encoder = run_recipe(asked.run), load_encoder(asked.run, stage=asked.stage, weights=asked.weights)
+    device = choose_device(asked.device)
+    recipe = run_recipe(asked.run)
+    if asked.timeout is not None:
+        recipe = replace(recipe, data=replace(recipe.data, timeout_seconds=asked.timeout))
     videos = read_videos(asked.list, root=asked.root, dataset=asked.dataset)
     for note in videos.notes:
         print(note)
-    views = build_views(recipe, videos, views=asked.views, crops=1)
-    loader = test_loader(views, batch_size=asked.batch_size, rank=0, world_size=1, num_workers=recipe.data.num_workers)
-    rows, kept, unread = [], [], []
+    make_folder(asked.out.parent)
+    views = ViewParts(build_views(recipe, videos, views=asked.views, crops=1), at_once=asked.batch_size)
+    encoder = load_encoder(asked.run, stage=asked.stage, weights=asked.weights).to(device)
+    loader = test_loader(
+        views,
+        batch_size=max(1, asked.batch_size // asked.views),  # videos
+        rank=0,
+        world_size=1,
+        num_workers=recipe.data.num_workers,
+    )
+    sums: dict[int, np.ndarray] = {}
+    errors: dict[int, str] = {}
     for batch in tqdm(loader, desc="features"):
-        clips = normalize(batch["clips"].flatten(0, 1), mean=recipe.data.mean, std=recipe.data.std)
-        features = encoder.features(clips, pool=asked.pool).unflatten(0, batch["clips"].shape[:2]).mean(1)  # (b, D)
-        for index, row, error in zip(batch["index"].tolist(), features, batch["error"], strict=True):
+        clips = normalize(batch["clips"].flatten(0, 1).to(device), mean=recipe.data.mean, std=recipe.data.std)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+            features = encoder.features(clips, pool=asked.pool)
+        rows = features.float().unflatten(0, batch["clips"].shape[:2]).sum(1).cpu().numpy()  # (b, D)
+        for index, row, error in zip(batch["index"].tolist(), rows, batch["error"], strict=True):
+            sums[index] = sums.get(index, 0) + row
             if error:
-                unread.append(f"{videos.path(index)}: {error}")
-            else:
-                rows.append(row.numpy())
-                kept.append(index)
-    if not rows:
-        raise UserError(f"none of the {len(videos)} videos can be read, the first {unread[0]}; check --root")
-    write_features(asked.out, np.stack(rows), videos, kept)
+                errors[index] = error_line(error, seconds=recipe.data.timeout_seconds)
+    kept = [index for index in sums if index not in errors]
+    unread = [f"{videos.path(index)}: {error}" for index, error in errors.items()]
+    if not kept:
+        raise UserError(f"none of the {len(videos)} videos can be read, the first {unread[0]}")
+    write_features(asked.out, np.stack([sums[index] for index in kept]) / asked.views, videos, kept)
     return unread
+
+
+def error_line(reason: str, *, seconds: float) -> str:
+    """Why a video can't be read, with what may help."""
+    if reason == TIMED_OUT:
+        return f"timed out after {seconds:g} s; raise --timeout"
+    return f"{reason}; check --root" if reason == NO_SUCH_FILE else reason
 
 
 def write_features(path: Path, features: np.ndarray, videos: VideoList, kept: list[int]) -> None:
     """Write the .npz file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.npz")
     try:
         np.savez(
@@ -79,7 +123,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--dataset", default="list", help="kind of list, as a recipe's data.dataset")
     made.add_argument("--pool", default="mean", choices=("mean", "class"), help="mean of the cubes, or class token")
     made.add_argument("--views", type=whole_number(1), default=1, help="clips to average, evenly spread over a video")
-    made.add_argument("--batch-size", type=whole_number(1), default=16, help="videos of a forward pass")
+    made.add_argument("--batch-size", type=whole_number(1), default=16, help="clips of a forward pass")
+    made.add_argument("--timeout", type=real_number(0, above=True), help="give a video up after so many seconds")
+    made.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda or cuda:N")
     made.add_argument("--out", type=Path, required=True, help=".npz file to write")
     return made
 

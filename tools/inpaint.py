@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ import torch
 from diffmae_video.command_line import Parser, real_number, run_command, whole_number
 from diffmae_video.diffusion.sampler import time_grid
 from diffmae_video.engine.device import choose_device
+from diffmae_video.engine.files import make_folder
 from diffmae_video.engine.weights import WEIGHTS, WEIGHTS_HELP, load_diffmae, run_recipe
 from diffmae_video.report.figures import inpainting_figure
 from diffmae_video.report.fillers import Quality
@@ -73,17 +73,6 @@ def run(asked: argparse.Namespace) -> dict[str, Quality]:
     }
     (asked.out / "metrics.json").write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
     return filled.qualities
-
-
-def make_folder(folder: Path) -> None:
-    """Make the output folder, and try to write in it.
-
-    Raises:
-        OSError: neither can be done.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
 
 
 def parser() -> argparse.ArgumentParser:

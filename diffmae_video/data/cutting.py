@@ -10,9 +10,10 @@ import torch
 from diffmae_video.data.decode import VideoReader
 from diffmae_video.data.transforms import Box, resize_short_side
 
-# Whole clips of such pictures, of all views of a video, would take gigabytes. Smaller ones are resized clip by clip,
-# which is faster: a call costs as much as a small picture.
+# Whole clips of such pictures, or of all views of a video together, would take gigabytes. Smaller ones are resized clip
+# by clip, which is faster: a call costs as much as a small picture.
 LARGE_PIXELS = 1 << 20
+LARGE_TOTAL = 64 * LARGE_PIXELS
 
 
 def cut_clips(
@@ -24,8 +25,8 @@ def cut_clips(
         reader: the video.
         picks: K arrays (T,) of frame numbers, in any order, repeats welcome.
         boxes: given a picture's height and width, the K boxes to cut.
-        short_side: pictures of more than ``LARGE_PIXELS`` are shrunk to this as they come, with the same result as a
-            later ``resize_short_side``; 0: none is.
+        short_side: pictures of more than ``LARGE_PIXELS``, or of ``LARGE_TOTAL`` over all clips, are shrunk to this as
+            they come, with the same result as a later ``resize_short_side``; 0: none is.
 
     Returns:
         K uint8 tensors (T, C, h, w), in channels-last memory: the layout that frames come in and resizing likes.
@@ -39,7 +40,9 @@ def cut_clips(
     cut: list[np.ndarray] = []
     places: list[Box] = []
     for places_used, frame in zip(uses.values(), reader.frames(wanted), strict=True):
-        frame = _shrink(frame, short_side) if short_side else frame
+        height, width, _ = frame.shape
+        if 0 < short_side < min(height, width) and height * width > min(LARGE_PIXELS, LARGE_TOTAL // flat.size):
+            frame = _shrink(frame, short_side)
         if not cut:
             places = boxes(*frame.shape[:2])
             cut = [np.empty((flat.shape[1], b.height, b.width, 3), np.uint8) for b in places]
@@ -50,9 +53,6 @@ def cut_clips(
 
 
 def _shrink(frame: np.ndarray, short_side: int) -> np.ndarray:
-    height, width, _ = frame.shape
-    if height * width <= LARGE_PIXELS or min(height, width) <= short_side:
-        return frame
     picture = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None]
     return resize_short_side(picture, short_side)[0].permute(1, 2, 0).numpy()
 

@@ -234,23 +234,28 @@ class TestViews(Dataset[dict[str, Any]]):
         return len(self.videos)
 
     def __getitem__(self, video: int) -> dict[str, Any]:
+        return self.some(video, range(self.num_views))
+
+    def some(self, video: int, which: range) -> dict[str, Any]:
+        """The item of a video with these of its views alone, and their crops."""
         error = ""
         notes: Notes = {}
         try:
-            clips, notes = self._open.run(video, functools.partial(self._load, video=video))
+            clips, notes = self._open.run(video, functools.partial(self._load, video=video, which=which))
         except DecodeError as broken:
             error = broken.reason
-            shape = (self.num_views * self.num_crops, self.num_frames, 3, self.crop_size, self.crop_size)
+            shape = (len(which) * self.num_crops, self.num_frames, 3, self.crop_size, self.crop_size)
             clips = torch.zeros(shape, dtype=torch.uint8)
         label = int(self.videos.labels[video])
         return {"clips": clips, "label": label, "index": video, "error": error, "notes": notes}
 
-    def _load(self, reader: VideoReader, video: int) -> tuple[torch.Tensor, Notes]:
+    def _load(self, reader: VideoReader, video: int, which: range) -> tuple[torch.Tensor, Notes]:
         line = index.TimeLine(reader.times, fps=self.fps)
-        views = line[index.fit(self._steps(len(line)), num_steps=len(line), short_video=self.short_video)]  # (V, T)
+        steps = self._steps(len(line))[which.start : which.stop]
+        views = line[index.fit(steps, num_steps=len(line), short_video=self.short_video)]  # (V, T)
 
         def whole(height: int, width: int) -> list[Box]:
-            return [Box(0, 0, height, width)] * self.num_views
+            return [Box(0, 0, height, width)] * len(views)
 
         crops = []
         for view in cut_clips(reader, list(views), whole, short_side=self.crop_size):

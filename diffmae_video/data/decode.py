@@ -25,6 +25,8 @@ from diffmae_video.errors import UserError
 BACKENDS = ("auto", "pyav", "decord", "torchcodec")
 # These give up a slow file by themselves, between packets and within FFmpeg's reads.
 SELF_TIMED = ("auto", "pyav")
+# Reasons that whoever reads a `DecodeError` may have advice for.
+TIMED_OUT, NO_SUCH_FILE = "timed out", "no such file"
 # Twice an 8K picture. A header can claim any size, and memory is taken before a single pixel is read.
 MAX_PIXELS = 1 << 26
 # An interval between two frames is a jump of the clock if it is this many times the usual one, and longer than a
@@ -150,7 +152,7 @@ def check_path(path: str) -> str:
     try:
         found = os.stat(path)
     except FileNotFoundError as error:
-        raise DecodeError(path, "no such file") from error
+        raise DecodeError(path, NO_SUCH_FILE) from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise cannot_open(path, error) from error
     if stat.S_ISDIR(found.st_mode):

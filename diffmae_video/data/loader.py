@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from diffmae_video.data.dataset import TestViews
 from diffmae_video.errors import UserError
 
 Batch = dict[str, Any]
@@ -50,10 +49,10 @@ def train_loader(
     return _loader(dataset, steps, num_workers, pin_memory)
 
 
-def test_loader(
-    dataset: TestViews, *, batch_size: int, rank: int, world_size: int, num_workers: int
-) -> DataLoader[Batch]:
+def test_loader(dataset: Any, *, batch_size: int, rank: int, world_size: int, num_workers: int) -> DataLoader[Batch]:
     """Batches that hold every video exactly once over all ranks; ranks may have different numbers of batches.
+
+    ``dataset`` is a ``TestViews``, or anything with a length that gives such samples.
 
     Batches are dicts: ``clips`` uint8 (b, V*C, T, C, H, W), ``label``, ``index`` int64 (b,), ``notes`` as in
     training, and ``error``, b strings.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import av
 import numpy as np
 
-from diffmae_video.data.decode import DecodeError
+from diffmae_video.data.decode import TIMED_OUT, DecodeError
 from diffmae_video.data.h264 import is_clean_entry
 
 # Above this the packets are not kept, but read a second time from where they are needed.
@@ -30,7 +30,7 @@ class Deadline:
     def check(self) -> None:
         """Raise DecodeError if the moment is past."""
         if time.monotonic() > self._moment:
-            raise DecodeError(self._path, "timed out")
+            raise DecodeError(self._path, TIMED_OUT)
 
 
 @dataclass(frozen=True, eq=False)

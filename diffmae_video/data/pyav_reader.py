@@ -16,7 +16,7 @@ import av
 import numpy as np
 from av.stream import Discard, Disposition
 
-from diffmae_video.data.decode import MAX_PIXELS, DecodeError, check_size, shown_frames
+from diffmae_video.data.decode import MAX_PIXELS, TIMED_OUT, DecodeError, check_size, shown_frames
 from diffmae_video.data.packets import Deadline, PacketSource, PacketTable
 from diffmae_video.data.rgb import RgbConverter
 
@@ -195,7 +195,7 @@ class PyavReader:
             yield
         except (av.FFmpegError, OSError, MemoryError) as error:
             if isinstance(error, av.error.ExitError):  # FFmpeg's own clock, which stops a read that doesn't end
-                raise DecodeError(self._path, "timed out") from error
+                raise DecodeError(self._path, TIMED_OUT) from error
             detail = getattr(error, "strerror", None) or type(error).__name__
             if self._size_unknown:  # FFmpeg leaves a size out that it doesn't take
                 detail += f"; pictures without a size, or of more than {MAX_PIXELS} pixels"

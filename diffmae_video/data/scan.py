@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import Any
 
-from diffmae_video.data.decode import DecodeError, check_path
+from diffmae_video.data.decode import TIMED_OUT, DecodeError, check_path
 from diffmae_video.data.folder_reader import FolderReader
 from diffmae_video.data.manifest import Health, Manifest, fingerprint
 from diffmae_video.data.pyav_reader import PyavReader
@@ -116,7 +116,7 @@ def _is_machines(error: DecodeError) -> bool:
     """Whether another try, another machine or other permissions may read the same file."""
     cause = error.__cause__
     return (
-        error.reason == "timed out"
+        error.reason == TIMED_OUT
         or isinstance(cause, (FileNotFoundError, PermissionError, MemoryError))
         or (isinstance(cause, OSError) and cause.errno in _MACHINES)
     )

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from diffmae_video.data.decode import DecodeError
+from diffmae_video.data.decode import TIMED_OUT, DecodeError
 
 # A reader that watches the clock itself gives up at the time-out; the watchdog is for those that can't.
 _GRACE_SECONDS = 1.0
@@ -36,7 +36,7 @@ class Watchdog:
             result, error = self._thread.call(work, timeout_seconds + _GRACE_SECONDS)
         except queue.Empty:
             self._thread = None
-            raise DecodeError(path, "timed out") from None
+            raise DecodeError(path, TIMED_OUT) from None
         if error is not None:
             raise error
         return result

@@ -312,3 +312,19 @@ def test_large_pictures_are_shrunk_as_they_come_with_the_same_result(
     assert torch.equal(views[0]["clips"], whole)
     clips_cut = [shape for shape in seen if len(shape) == 4]
     assert {min(shape[1:3]) for shape in clips_cut} == {min(short_side, 48)}
+
+
+def test_many_views_of_a_film_take_little_memory(tmp_path: Path) -> None:
+    """Pictures of 720p are small one by one; those of 40 views of 4 frames would take 440 MB."""
+    ffmpeg(
+        "-f", "lavfi", "-i", "color=gray:size=1280x720:rate=10", "-frames:v", "160", *formats.X264,
+        str(tmp_path / "film.mp4"),
+    )  # fmt: skip
+    one = VideoList.of(["film.mp4"], [0], root=str(tmp_path))
+    views = TestViews(one, num_frames=4, stride_frames=1, fps=0, crop_size=16, num_views=40)
+    tracemalloc.start()
+    item = views[0]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (item["error"], item["clips"].shape) == ("", (40, 4, 3, 16, 16))
+    assert peak < 32 << 20

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import Any
 
 import extract_features
 import numpy as np
@@ -10,8 +12,12 @@ import pytest
 import torch
 
 from diffmae_video import load_encoder
+from diffmae_video.data import TestViews, read_videos
+from diffmae_video.engine.build import build_views
 from diffmae_video.engine.checkpoint import load_checkpoint, save_checkpoint
 from diffmae_video.engine.pixels import normalize
+from diffmae_video.model import SpacetimeViT
+from diffmae_video.recipe import load_recipe
 from diffmae_video.report.film import open_film, read_windows
 
 
@@ -69,3 +75,86 @@ def test_moving_averages_are_taken_on_demand(
     saved = load_checkpoint(weights)
     save_checkpoint(weights, {**saved, "ema": saved["model"]})
     assert run_tool(pretrained, tiny_videos, tiny_videos / "val.csv", tmp_path / "f.npz", "--weights", "ema") == 0
+
+
+def test_missing_videos_point_to_the_root(
+    pretrained: Path, tmp_path: Path, tiny_videos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_tool(pretrained, tmp_path, tiny_videos / "val.csv", tmp_path / "f.npz") == 2
+    assert "no such file; check --root" in capsys.readouterr().err
+
+
+def test_a_slow_video_points_to_the_time_limit(
+    pretrained: Path, tiny_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = tiny_videos / "val.csv"
+    assert run_tool(pretrained, tiny_videos, listed, tmp_path / "f.npz", "--timeout", "1e-9") == 2
+    told = capsys.readouterr().err
+    assert "timed out after 1e-09 s; raise --timeout" in told
+    assert "--root" not in told
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 64])
+def test_many_views_are_decoded_and_encoded_a_few_at_a_time(
+    pretrained: Path, tiny_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    """And give the same mean, whatever the parts; a broken video is broken in all of them."""
+    (tmp_path / "classes.txt").write_text((tiny_videos / "classes.txt").read_text())
+    (tmp_path / "some.csv").write_text("path,label\nval-0.mp4,0\ngone.mp4,1\nval-2.mp4,2\n")
+    decoded, encoded = [], []
+    features, some = SpacetimeViT.features, TestViews.some
+
+    def counted_features(self: SpacetimeViT, clips: torch.Tensor, **rest: Any) -> torch.Tensor:
+        encoded.append(len(clips))
+        return features(self, clips, **rest)
+
+    def counted_some(self: TestViews, video: int, which: range) -> dict[str, Any]:
+        item = some(self, video, which)
+        decoded.append(len(item["clips"]))
+        return item
+
+    monkeypatch.setattr(SpacetimeViT, "features", counted_features)
+    monkeypatch.setattr(TestViews, "some", counted_some)
+    more = ["--views", "5", "--batch-size", str(batch_size)]
+    assert run_tool(pretrained, tiny_videos, tmp_path / "some.csv", tmp_path / "f.npz", *more) == 0
+    assert sum(decoded) == sum(encoded) == 15
+    assert max(encoded) <= batch_size
+    assert max(decoded) <= batch_size
+    monkeypatch.undo()
+    recipe = load_recipe(pretrained / "recipe.yaml", [])
+    videos = read_videos(tiny_videos / "val.csv", root=tiny_videos, dataset="list")
+    views = build_views(recipe, videos, views=5, crops=1)
+    with np.load(tmp_path / "f.npz") as saved, torch.no_grad():
+        assert saved["labels"].tolist() == [0, 2]
+        for row, video in zip(saved["features"], (0, 2), strict=True):
+            clips = normalize(views[video]["clips"], mean=recipe.data.mean, std=recipe.data.std)
+            expected = load_encoder(pretrained).features(clips).mean(0)
+            np.testing.assert_allclose(row, expected.numpy(), rtol=0, atol=1e-5)
+
+
+def test_the_encoder_and_its_clips_are_on_one_device(
+    pretrained: Path, tiny_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tried with "meta" in the GPU's place: features come back to the CPU to be written."""
+    seen = set()
+
+    def features(self: SpacetimeViT, clips: torch.Tensor, **rest: Any) -> torch.Tensor:
+        seen.update({clips.device.type, next(self.parameters()).device.type})
+        return torch.zeros(len(clips), 128, device="meta")
+
+    monkeypatch.setattr(extract_features, "choose_device", lambda name: torch.device(name))
+    monkeypatch.setattr(extract_features.torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(SpacetimeViT, "features", features)
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: torch.zeros(tensor.shape))
+    listed = tiny_videos / "val.csv"
+    assert run_tool(pretrained, tiny_videos, listed, tmp_path / "f.npz", "--device", "meta") == 0
+    assert seen == {"meta"}
+    assert np.load(tmp_path / "f.npz")["features"].shape == (5, 128)
+
+
+def test_a_folder_that_cannot_be_written_shows_before_the_encoder_is_loaded(
+    pretrained: Path, tiny_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract_features, "load_encoder", lambda *_, **__: pytest.fail("loaded"))
+    (tmp_path / "file").write_text("")
+    assert run_tool(pretrained, tiny_videos, tiny_videos / "val.csv", tmp_path / "file" / "f.npz") == 2

@@ -31,7 +31,7 @@ from diffmae_video.engine.signals import StopFlag
 from diffmae_video.engine.speed import Speed, measure_peak_flops
 from diffmae_video.engine.status import Status
 from diffmae_video.engine.training import Training
-from diffmae_video.engine.weights import load_encoder_weights
+from diffmae_video.engine.weights import load_diffmae_weights, load_encoder_weights
 from diffmae_video.errors import UserError
 from diffmae_video.model import VideoClassifier
 from diffmae_video.recipe import Recipe, plain_recipe
@@ -75,6 +75,8 @@ def run_pretrain(this: Run) -> None:
     _say_videos(this, "pretrain", videos)
     torch.manual_seed(derive_seed(recipe.seed, "pretrain", "weights"))
     model = build.build_diffmae(recipe)
+    if recipe.pretrain.init != "none":
+        this.say(f"pretrain: {load_diffmae_weights(model, recipe.pretrain.init)}")
     with contextlib.closing(_start_training(this, model, header)) as training:
         pretrain(
             training,

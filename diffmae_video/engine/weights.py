@@ -73,6 +73,37 @@ def load_encoder_weights(encoder: SpacetimeViT, path: str | Path, *, weights: st
     return f"encoder from {path}, {kind}: {len(found)} tensors matched, none missing, none unexpected"
 
 
+def load_diffmae_weights(model: DiffMAE, source: str | Path) -> str:
+    """Copy a checkpoint's encoder into ``model``, and what lies behind the encoder where all of it fits.
+
+    A fine-tuning's checkpoint has no decoder, and one of another kind or size doesn't fit: the model then keeps its
+    own. Moving averages are taken where the checkpoint has them.
+
+    Args:
+        model: whose weights are replaced.
+        source: a checkpoint, a stage's folder, or a run's folder (its pre-training).
+
+    Returns:
+        one line on what was copied.
+
+    Raises:
+        UserError: there is no such file, it isn't a checkpoint of ours, or its encoder has another size.
+    """
+    path = Path(source)
+    if path.is_dir():
+        path = path / "weights.pt" if (path / "weights.pt").exists() else path / "pretrain" / "weights.pt"
+    if not path.exists():
+        raise UserError(f"{path} is not there; give a run whose pre-training is finished, a checkpoint, or none")
+    told = load_encoder_weights(model.encoder, path)
+    chosen = choose_weights(load_checkpoint(path), "auto", path=path)
+    rest = {name: value for name, value in chosen.items() if not name.startswith("encoder.")}
+    own = {name: value for name, value in model.state_dict().items() if not name.startswith("encoder.")}
+    fits = own.keys() == rest.keys() and all(own[n].shape == rest[n].shape or "positions" in n for n in own)
+    if fits:
+        model.load_state_dict(rest, strict=False)
+    return f"{told}; decoder {'too' if fits else 'fresh: that of the checkpoint is another, or none'}"
+
+
 def load_encoder(run: str | Path, *, stage: str = "pretrain", weights: str = "auto") -> SpacetimeViT:
     """The encoder of a run's finished ``stage``, in eval mode.
 

@@ -161,6 +161,8 @@ class TrainRecipe:
 class PretrainRecipe(TrainRecipe):
     """Pre-training: the decoder denoises what the encoder doesn't see."""
 
+    init: str = key("none", "none (scratch), or the run or checkpoint whose weights it begins from", kind="path")
+
 
 @dataclass(frozen=True)
 class FinetuneRecipe(TrainRecipe):

@@ -179,6 +179,7 @@ class Built:
             "load_encoder_weights",
             lambda e, path, **kind: (begun.read.append(str(path)), begun.read.append(kind), encoder(e, path, **kind)),
         )
+        patch.setattr(stages, "load_diffmae_weights", lambda model, path: begun.read.append(str(path)))
         patch.setattr(stages, "measure_peak_flops", lambda *_: 1.0)
         for count in ("pretrain_flops", "finetune_flops"):
             patch.setattr(stages, count, lambda _: FLOPS)
@@ -341,6 +342,9 @@ ROWS: dict[str, Row] = {
     "diffusion.feature.weight": Row("0.3", lambda b: getattr(b.pretrain.model.features, "weight", None), 0.3),
     **training_rows("pretrain", epochs=5, batch=6, parts=3, clips=2, decay="linear"),
     **training_rows("finetune", epochs=7, batch=4, parts=2, clips=3, decay="constant"),
+    "pretrain.init": Row(
+        "{folder}/earlier.pt", lambda b: (b.pretrain, any(str(p).endswith("earlier.pt") for p in b.begun.read))[1], True
+    ),
     "finetune.init": Row(
         "{folder}/init.pt", lambda b: (b.finetune, any(str(p).endswith("init.pt") for p in b.begun.read))[1], True
     ),

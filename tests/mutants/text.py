@@ -162,4 +162,18 @@ MUTANTS = [
         "code = 2 if type(error).__name__ == 'UserError' else 1",
         "tests/engine/test_distributed.py::test_a_rank_that_is_refused_takes_the_job_down",
     ),
+    Mutant(
+        "a pre-training that begins from a run leaves its decoder behind",
+        "diffmae_video/engine/weights.py",
+        "        model.load_state_dict(rest, strict=False)\n",
+        "        pass\n",
+        "tests/engine/test_pretrain_init.py::test_a_run_begins_from_all_weights_of_an_earlier_one",
+    ),
+    Mutant(
+        "a decoder of another depth is taken over in part",
+        "diffmae_video/engine/weights.py",
+        "    fits = own.keys() == rest.keys() and all(",
+        "    fits = all(n in rest for n in list(own)[:9]) and all(",
+        "tests/engine/test_pretrain_init.py::test_another_decoder_stays_fresh_as_a_whole",
+    ),
 ]

@@ -1,11 +1,11 @@
-"""A recipe: everything that decides a run.
+"""A recipe: all settings of a run.
 
-A YAML file names what differs from the defaults, ``key=value`` overrides what differs from the file::
+A YAML file sets keys that differ from the defaults, and ``key=value`` overrides set keys that differ from the file::
 
     recipe = load_recipe("configs/k400_vitl.yaml", ["pretrain.lr=1e-3", "stages=[finetune,test]"])
 
-Data, model and diffusion take plain keyword arguments and don't know recipes; ``engine/build.py`` turns the one into
-the other. Reading a recipe needs no torch.
+Data, model and diffusion take plain keyword arguments and know nothing of recipes; ``engine/build.py`` turns a recipe
+into such arguments. Reading a recipe loads no torch.
 """
 
 from diffmae_video.recipe.load import dump_recipe, load_recipe, plain_recipe, value_text

@@ -1,8 +1,8 @@
-"""Recipe files and overrides to a checked :class:`Recipe`, and back to YAML.
+"""Read recipe files and overrides into a checked :class:`Recipe`, and write it back as YAML.
 
-A value is read by the type of its key, never by its looks: a text key keeps the text as it was typed (``007``, ``1e5``,
-``12:00``, ``no``), and a number is a decimal one. So YAML gives the structure only (mappings, lists, quotes); its rules
-for guessing types, which differ between its versions, are not used.
+The type of its key decides how a value is read, not its looks: a text key keeps the text as written (``007``, ``1e5``,
+``12:00``, ``no``), and numbers are decimal. YAML gives the structure only (mappings, lists, quotes); its rules for
+guessing types, which differ between its versions, are not used.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ import yaml
 from diffmae_video.recipe.rules import RecipeError, check
 from diffmae_video.recipe.schema import Recipe
 
-# Old name of a key: its present one. A recipe with the old name is refused with a line that says the new one.
+# {old name of a key: its new name}. A recipe with an old name is refused with a line that says the new one.
 RENAMED = {
     "finetune.rand_augment_ops": "finetune.rand_augment",
     "finetune.rand_augment_magnitude": "finetune.rand_augment",
 }
 
-_WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
-_DECIMAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.?[0-9]*)([eE][-+]?[0-9]+)?")
-_TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INT = re.compile(r"[-+]?[0-9]{1,18}")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.?[0-9]*)([eE][-+]?[0-9]+)?")
+_BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _NULL = ("null", "Null", "NULL")
-_CLOCK = re.compile(r"(?:([0-9]+)-)?([0-9]+):([0-5]?[0-9]):([0-5]?[0-9])|([0-9]+)-([0-9]+)(?::([0-5]?[0-9]))?")
+_SLURM_TIME = re.compile(r"(?:([0-9]+)-)?([0-9]+):([0-5]?[0-9]):([0-5]?[0-9])|([0-9]+)-([0-9]+)(?::([0-5]?[0-9]))?")
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -47,26 +47,27 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     if not os.path.exists(path):
         shipped = ", ".join(sorted(str(p) for p in Path("configs").glob("*.yaml"))) or "none here"
-        raise RecipeError(f"{path}: no such recipe; shipped ones: {shipped}")
-    given = _Given()
+        raise RecipeError(f"{path}: no such recipe; available: {shipped}")
+    values = _Values()
     root = read_yaml(path)
     try:
-        given.read_section("", root, place=lambda node: f"{path}:{node.start_mark.line + 1}")
+        values.read_section("", root, source_of=lambda node: f"{path}:{node.start_mark.line + 1}")
     except NodeError as error:
         raise RecipeError(f"{path}:{error.line}: {error}") from None
     for override in overrides:
-        _apply(given, override)
-    recipe = _build(Recipe, "", given.values)
+        _apply(values, override)
+    recipe = _build(Recipe, "", values.by_name)
     try:
         check(recipe)
     except RecipeError as error:
-        broken = re.split("[=:]", str(error), maxsplit=1)[0]
-        raise RecipeError(f"{given.places.get(broken, path)}: {error}") from None
+        # Name the line or override that set the key at fault; every rule's message starts with its key.
+        key = re.split("[=:]", str(error), maxsplit=1)[0]
+        raise RecipeError(f"{values.sources.get(key, path)}: {error}") from None
     return recipe
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The resolved recipe, every field written out, as YAML that :func:`load_recipe` reads back."""
+    """The resolved recipe with all fields, as YAML that :func:`load_recipe` reads back."""
     return yaml.safe_dump(plain_recipe(recipe), sort_keys=False, allow_unicode=True, width=math.inf)
 
 
@@ -81,7 +82,7 @@ def recipe_keys() -> list[str]:
 
 
 def value_text(value: Any) -> str:
-    """A key's value as an override writes it."""
+    """A value in the notation of an override."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -92,10 +93,10 @@ def value_text(value: Any) -> str:
 
 
 def read_yaml(path: str | Path) -> yaml.MappingNode:
-    """The mapping that a YAML file holds, as nodes; an empty file is an empty mapping.
+    """Parse a YAML file into a mapping node, empty for an empty file.
 
     Raises:
-        RecipeError: the file can't be read, isn't YAML, or holds something else.
+        RecipeError: the file can't be read, isn't YAML, or isn't a mapping.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -117,11 +118,11 @@ def pairs(node: yaml.Node) -> Iterator[tuple[str, yaml.Node]]:
     """The keys and values of a mapping.
 
     Raises:
-        NodeError: it is no mapping, a key is given twice, or a key or a tag is no plain text.
+        NodeError: not a mapping, a key is given twice or isn't text, or the mapping has a tag.
     """
     if not isinstance(node, yaml.MappingNode):
         raise NodeError(node, "must be a mapping, as {name: value}")
-    _refuse_tag(node)
+    _check_no_tag(node)
     lines: dict[str, int] = {}
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode):
@@ -136,7 +137,7 @@ def pairs(node: yaml.Node) -> Iterator[tuple[str, yaml.Node]]:
 
 
 class NodeError(RecipeError):
-    """A value or a key that isn't possible, and its line; who has read the text adds the file or the override."""
+    """An invalid key or value, with its line; the caller adds the file or the override."""
 
     def __init__(self, node: yaml.Node, rule: str, *, key: str = "", line: int = 0) -> None:
         self.rule, self.key = rule, key
@@ -149,7 +150,7 @@ class NodeError(RecipeError):
 
 @dataclass(frozen=True)
 class _Key:
-    """A dotted name: type, kind and documentation, or the dataclass whose fields it holds."""
+    """A key: its type, kind and documentation; or a section: its dataclass."""
 
     type: Any
     kind: str = ""
@@ -159,93 +160,97 @@ class _Key:
 
 @functools.cache
 def _schema() -> dict[str, _Key]:
-    """Every dotted name of a recipe, sections included."""
-    found = {}
+    """{dotted name: key}, including sections."""
+    keys = {}
 
-    def walk(section: type, prefix: str) -> None:
+    def add_section(section: type, prefix: str) -> None:
         types = typing.get_type_hints(section)
         for spec in dataclasses.fields(section):
             name, kind = f"{prefix}{spec.name}", types[spec.name]
             if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-                found[name] = _Key(kind, section=kind)
-                walk(kind, f"{name}.")
+                keys[name] = _Key(kind, section=kind)
+                add_section(kind, f"{name}.")
             else:
-                found[name] = _Key(kind, kind=spec.metadata["kind"], doc=spec.metadata["doc"])
+                keys[name] = _Key(kind, kind=spec.metadata["kind"], doc=spec.metadata["doc"])
 
-    walk(Recipe, "")
-    return found
+    add_section(Recipe, "")
+    return keys
 
 
-class _Given:
-    """The values that a file and overrides have set, by dotted name, and where each was set last."""
+class _Values:
+    """Values set by a file and overrides, by dotted name, and the source of each: a file's line or an override."""
 
     def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
-        self.places: dict[str, str] = {}
+        self.by_name: dict[str, Any] = {}
+        self.sources: dict[str, str] = {}
 
-    def read_section(self, prefix: str, node: yaml.MappingNode, *, place: Callable[[yaml.Node], str]) -> None:
+    def read_section(self, prefix: str, node: yaml.MappingNode, *, source_of: Callable[[yaml.Node], str]) -> None:
         """Set the keys of a section; ``prefix`` is its name with a dot, or empty."""
         for word, value in pairs(node):
             if "." in word or f"{prefix}{word}" not in _schema():
-                raise NodeError(value, _unknown(f"{prefix}{word}"))
-            self.set(f"{prefix}{word}", value, place=place)
+                raise NodeError(value, _unknown_key_message(f"{prefix}{word}"))
+            self.set(f"{prefix}{word}", value, source_of=source_of)
 
-    def set(self, name: str, node: yaml.Node, *, place: Callable[[yaml.Node], str]) -> None:
-        """Set a key, or the keys of a section; ``place`` says where a node was read."""
+    def set(self, name: str, node: yaml.Node, *, source_of: Callable[[yaml.Node], str]) -> None:
+        """Set a key, or the keys of a section; ``source_of`` gives the source of a node."""
         key = _schema()[name]
         if key.section is None:
-            self.values[name] = _value(name, key, node)
-            self.places[name] = place(node)
+            self.by_name[name] = _read_value(name, key, node)
+            self.sources[name] = source_of(node)
         elif isinstance(node, yaml.MappingNode):
-            self.read_section(f"{name}.", node, place=place)
-        elif not (node.start_mark and node.value in ("", *_NULL)):  # a file may hold a section without keys
-            first = next(each for each in recipe_keys() if each.startswith(f"{name}."))
-            raise NodeError(node, f"is a section; set its keys, as {first}=VALUE", key=name)
+            self.read_section(f"{name}.", node, source_of=source_of)
+        elif not (node.start_mark and node.value in ("", *_NULL)):  # an empty section in a file is valid
+            example = next(key for key in recipe_keys() if key.startswith(f"{name}."))
+            raise NodeError(node, f"is a section; set its keys, as {example}=VALUE", key=name)
 
 
-def _apply(given: _Given, override: str) -> None:
-    """Apply one ``key=value``; everything behind the first = is the value."""
+def _apply(values: _Values, override: str) -> None:
+    """Apply one ``key=value``; everything after the first = is the value."""
     name, equals, text = override.partition("=")
-    place = f"override {override}"
+    source = f"override {override}"
     if not equals or not name:
-        raise RecipeError(f"{place}: must read key=value, as in pretrain.lr=1e-3")
+        raise RecipeError(f"{source}: must read key=value, as in pretrain.lr=1e-3")
     try:
         key = _schema().get(name)
         if key is None:
-            _set_entry(given, name, text)
+            _set_entry(values, name, text)
         else:
+            # Only lists and mappings are parsed as YAML: any other text is the value itself, whatever it looks like.
             in_brackets = text.lstrip()[:1] in ("[", "{") and key.type is not str
-            given.set(name, _compose(text) if in_brackets else _scalar(text), place=lambda node: place)
+            values.set(
+                name, _parse_brackets(text) if in_brackets else _scalar_node(text), source_of=lambda node: source
+            )
     except NodeError as error:
-        raise RecipeError(f"{place}: {error.rule if error.key == name else error}") from None
+        raise RecipeError(f"{source}: {error.rule if error.key == name else error}") from None
 
 
-def _set_entry(given: _Given, name: str, text: str) -> None:
+def _set_entry(values: _Values, name: str, text: str) -> None:
     """Set an entry of a mapping, as ``slurm.extra.constraint=a100`` or ``slurm.stages.test.nodes=1``."""
     owner = next((key for key in recipe_keys() if name.startswith(f"{key}.")), None)
     words = name[len(owner) + 1 :].split(".") if owner else []
     if owner is None or len(words) != _mapping_depth(_schema()[owner].type) or not all(words):
-        raise NodeError(_scalar(text), _unknown(name))
-    entries = given.values[owner] = copy.deepcopy(given.values.get(owner, {}))
+        raise NodeError(_scalar_node(text), _unknown_key_message(name))
+    entries = values.by_name[owner] = copy.deepcopy(values.by_name.get(owner, {}))
     for word in words[:-1]:
         entries = entries.setdefault(word, {})
-    entries[words[-1]] = _text(_scalar(text))
+    entries[words[-1]] = _read_str(_scalar_node(text))
 
 
 def _mapping_depth(kind: Any) -> int:
+    """1 for dict[str, str], 2 for dict[str, dict[str, str]], 0 for other types."""
     return 1 + _mapping_depth(typing.get_args(kind)[1]) if typing.get_origin(kind) is dict else 0
 
 
-def _scalar(text: str) -> yaml.ScalarNode:
+def _scalar_node(text: str) -> yaml.ScalarNode:
     return yaml.ScalarNode("tag:yaml.org,2002:str", text)
 
 
-def _compose(text: str) -> yaml.Node:
+def _parse_brackets(text: str) -> yaml.Node:
     """A list or a mapping in an override."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        raise NodeError(_scalar(text), _yaml_problem(error)) from None
+        raise NodeError(_scalar_node(text), _yaml_problem(error)) from None
     assert node is not None  # the text is not empty
     return node
 
@@ -256,38 +261,38 @@ def _yaml_problem(error: yaml.YAMLError) -> str:
     return f"not YAML: {problem}" + (f", in line {mark.line + 1}" if mark else "")
 
 
-def _value(name: str, key: _Key, node: yaml.Node) -> Any:
+def _read_value(name: str, key: _Key, node: yaml.Node) -> Any:
     """The value of a key, by its type."""
     try:
-        return _typed(key.type, key.kind, node)
+        return _read_typed(key.type, key.kind, node)
     except NodeError as error:
         error.key = name
         raise
 
 
-def _typed(type_: Any, kind: str, node: yaml.Node) -> Any:
-    origin, arguments = typing.get_origin(type_), typing.get_args(type_)
-    _refuse_tag(node)
+def _read_typed(type_: Any, kind: str, node: yaml.Node) -> Any:
+    origin, type_args = typing.get_origin(type_), typing.get_args(type_)
+    _check_no_tag(node)
     if origin is list:
-        return [_typed(arguments[0], kind, item) for item in _items(node)]
+        return [_read_typed(type_args[0], kind, item) for item in _list_items(node)]
     if origin is dict:
-        return {word: _typed(arguments[1], kind, value) for word, value in pairs(node)}
+        return {word: _read_typed(type_args[1], kind, value) for word, value in pairs(node)}
     if not isinstance(node, yaml.ScalarNode):
         raise NodeError(node, "must be one value, not a list or a mapping")
-    if type(None) in arguments:
+    if type(None) in type_args:
         if node.value in ("", "~", *_NULL):
             return None
-        type_ = next(each for each in arguments if each is not type(None))
+        type_ = next(arg for arg in type_args if arg is not type(None))
     return _READERS[kind or type_](node)
 
 
-def _refuse_tag(node: yaml.Node) -> None:
+def _check_no_tag(node: yaml.Node) -> None:
     if not node.tag.startswith("tag:yaml.org,2002:") or "/" in node.tag:
-        raise NodeError(node, "values have no tags; leave it out")
+        raise NodeError(node, "values have no tags; remove it")
 
 
-def _items(node: yaml.Node) -> list[yaml.Node]:
-    """The items of a list; one value, or several with commas between them, needs no brackets."""
+def _list_items(node: yaml.Node) -> list[yaml.Node]:
+    """The items of a list; brackets are optional, around one value as around several with commas."""
     if isinstance(node, yaml.SequenceNode):
         return node.value
     if not isinstance(node, yaml.ScalarNode):
@@ -296,46 +301,46 @@ def _items(node: yaml.Node) -> list[yaml.Node]:
     return [yaml.ScalarNode(node.tag, word, node.start_mark, node.end_mark) for word in words]
 
 
-def _text(node: yaml.ScalarNode) -> str:
+def _read_str(node: yaml.ScalarNode) -> str:
     if node.style is None and node.value in _NULL:
         raise NodeError(node, "null is no text; leave the value empty")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in node.value):
-        raise NodeError(node, "holds a control character or a byte that isn't UTF-8; leave it out")
+        raise NodeError(node, "holds a control character or a byte that isn't UTF-8; remove it")
     return node.value
 
 
-def _whole(node: yaml.ScalarNode) -> int:
-    if not _WHOLE.fullmatch(node.value):
+def _read_int(node: yaml.ScalarNode) -> int:
+    if not _INT.fullmatch(node.value):
         raise NodeError(node, "must be a whole number, as 16")
     return int(node.value)
 
 
-def _number(node: yaml.ScalarNode) -> float:
-    if not _DECIMAL.fullmatch(node.value) or math.isinf(float(node.value)):
+def _read_float(node: yaml.ScalarNode) -> float:
+    if not _FLOAT.fullmatch(node.value) or math.isinf(float(node.value)):
         raise NodeError(node, "must be a number, as 0.1 or 1e-3")
     return float(node.value)
 
 
-def _truth(node: yaml.ScalarNode) -> bool:
-    if node.value not in _TRUTH:
+def _read_bool(node: yaml.ScalarNode) -> bool:
+    if node.value not in _BOOL:
         raise NodeError(node, "must be true or false")
-    return _TRUTH[node.value]
+    return _BOOL[node.value]
 
 
-def _hours(node: yaml.ScalarNode) -> float:
-    """Hours: a number, or a time as SLURM writes it, in which the parts are never a mere mm:ss."""
-    if _DECIMAL.fullmatch(node.value):
-        return _number(node)
-    found = _CLOCK.fullmatch(node.value)
+def _read_hours(node: yaml.ScalarNode) -> float:
+    """Hours: a number, or a time in SLURM's notation; 12:30 is refused, since SLURM reads it as minutes:seconds."""
+    if _FLOAT.fullmatch(node.value):
+        return _read_float(node)
+    found = _SLURM_TIME.fullmatch(node.value)
     if found is None:
         raise NodeError(node, "must be a number of hours, or a time as 12:00:00, 1-12:00:00 or 1-12")
     days, hours, minutes, seconds, long_days, long_hours, long_minutes = (int(part or 0) for part in found.groups())
     return 24.0 * (days + long_days) + hours + long_hours + (minutes + long_minutes) / 60 + seconds / 3600
 
 
-def _path(node: yaml.ScalarNode) -> str:
+def _read_path(node: yaml.ScalarNode) -> str:
     """A path, with ~ and ~user expanded as a shell does."""
-    text = _text(node)
+    text = _read_str(node)
     if not text.startswith("~"):
         return text
     expanded = os.path.expanduser(text)
@@ -345,36 +350,36 @@ def _path(node: yaml.ScalarNode) -> str:
 
 
 _READERS: dict[Any, Callable[[yaml.ScalarNode], Any]] = {
-    int: _whole,
-    float: _number,
-    bool: _truth,
-    str: _text,
-    "path": _path,
-    "hours": _hours,
+    int: _read_int,
+    float: _read_float,
+    bool: _read_bool,
+    str: _read_str,
+    "path": _read_path,
+    "hours": _read_hours,
 }
 
 
 def _build(section: type, prefix: str, values: Mapping[str, Any]) -> Any:
-    """The section's dataclass with the values that are set and its own defaults for the others."""
-    own = {}
+    """An instance of the section's dataclass, with its defaults for keys that are not in ``values``."""
+    kwargs = {}
     for spec in dataclasses.fields(section):
         name = f"{prefix}{spec.name}"
         inner = _schema()[name].section
         if inner is not None:
-            own[spec.name] = _build(inner, f"{name}.", values)
+            kwargs[spec.name] = _build(inner, f"{name}.", values)
         elif name in values:
-            own[spec.name] = values[name]
-    return section(**own)
+            kwargs[spec.name] = values[name]
+    return section(**kwargs)
 
 
-def _unknown(name: str) -> str:
-    """What to say to a key that no recipe has."""
+def _unknown_key_message(name: str) -> str:
+    """The message for a key that doesn't exist."""
     if name in RENAMED:
         return f"{name} was renamed to {RENAMED[name]} ({_schema()[RENAMED[name]].doc})"
     if name in _schema():
         section, _, word = name.rpartition(".")
         return f"unknown key {name} in a file; write it nested, as {section}: {{{word}: VALUE}}"
-    # A key put into the wrong section: the same last word elsewhere is the likelier wish.
+    # A key in the wrong section is likelier than a misspelled one.
     same_word = [key for key in recipe_keys() if key.rpartition(".")[2] == name.rpartition(".")[2]]
     found = same_word[:3] or difflib.get_close_matches(name, list(_schema()), n=1, cutoff=0.5)
     return f"unknown key {name}; " + (f"did you mean {' or '.join(found)}?" if found else "run_net.py --keys lists all")

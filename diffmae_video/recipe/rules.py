@@ -1,4 +1,4 @@
-"""What makes a recipe impossible: rules of single fields and of combinations, each with its remedy."""
+"""Validation rules of a recipe: for single keys and for combinations, each with a remedy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffmae_video.sizes import DECODER_SIZES, SIZES, DecoderSize
 
 
 class RecipeError(UserError):
-    """What a recipe or an override says can't be run; the message is one line with the remedy."""
+    """An invalid recipe or override; the message is one line with the remedy."""
 
 
 def check(recipe: Recipe) -> None:
@@ -56,7 +56,8 @@ def _check_bounds(name: str, value: Any, bounds: str) -> None:
         raise RecipeError(f"{name}={value}: must lie in {bounds}")
 
 
-def _multiples(value: int, divisor: int) -> str:
+def _nearest_multiples(value: int, divisor: int) -> str:
+    """The multiples of ``divisor`` below and above ``value``, as "14 or 16"."""
     lower = value - value % divisor
     return f"{lower} or {lower + divisor}" if lower else f"{divisor}"
 
@@ -64,12 +65,12 @@ def _multiples(value: int, divisor: int) -> str:
 def _check_cubes(recipe: Recipe) -> None:
     data, model = recipe.data, recipe.model
     if data.num_frames % model.tubelet:
-        nearest = _multiples(data.num_frames, model.tubelet)
+        nearest = _nearest_multiples(data.num_frames, model.tubelet)
         raise RecipeError(
             f"data.num_frames={data.num_frames}: must be a multiple of model.tubelet ({model.tubelet}); use {nearest}"
         )
     if data.crop_size % model.patch_size:
-        nearest = _multiples(data.crop_size, model.patch_size)
+        nearest = _nearest_multiples(data.crop_size, model.patch_size)
         raise RecipeError(
             f"data.crop_size={data.crop_size}: must be a multiple of model.patch_size "
             f"({model.patch_size}); use {nearest}"
@@ -86,8 +87,8 @@ def _check_mask(recipe: Recipe) -> None:
     units = {"tube": space, "frame": time, "random": time * space, "block": time * space}[recipe.mask.kind]
     if units < 2 or not 0 < round(ratio * units) < units:
         raise RecipeError(
-            f"mask.ratio={ratio}: hides {round(ratio * units)} of the {units} places of a {recipe.mask.kind} mask; "
-            "some must be hidden and some visible: change the ratio or mask.kind"
+            f"mask.ratio={ratio}: masks {round(ratio * units)} of the {units} positions of a {recipe.mask.kind} mask; "
+            "some must be masked and some visible: change the ratio or mask.kind"
         )
 
 
@@ -99,16 +100,17 @@ def _check_decoder(recipe: Recipe) -> None:
             f"model.decoder.width={shape['width']}: must be a multiple of model.decoder.num_heads "
             f"({shape['num_heads']})"
         )
+    # The joint decoder reads the last encoder block only.
     reads_taps = decoder.kind != "joint" or recipe.diffusion.feature.teacher  # the teacher's decoder is a cross one
     if reads_taps and decoder.taps == "reversed" and shape["depth"] > depth:
         raise RecipeError(
-            f"model.decoder.depth={shape['depth']}: taps=reversed gives each decoder block an encoder block of its own "
+            f"model.decoder.depth={shape['depth']}: with taps=reversed each decoder block reads another encoder block, "
             f"and the {recipe.model.size} encoder has {depth}; use at most {depth}, or model.decoder.taps=last"
         )
 
 
 def decoder_shape(recipe: Recipe) -> DecoderSize:
-    """Width, depth and heads of the decoder, with the encoder size's own where the recipe has 0."""
+    """Width, depth and heads of the decoder; where the recipe has 0, the defaults of the encoder size."""
     decoder, default = recipe.model.decoder, DECODER_SIZES[recipe.model.size]
     return {
         "width": decoder.width or default["width"],
@@ -205,7 +207,7 @@ def _check_training(section: str, train: TrainRecipe, recipe: Recipe) -> None:
         )
     if train.flip and recipe.data.dataset == "ssv2" and not recipe.data.swap_flip_labels:
         raise RecipeError(
-            f"{section}.flip=true: ssv2's labels tell left from right; use {section}.flip=null, "
+            f"{section}.flip=true: ssv2's classes tell left from right; use {section}.flip=null, "
             "or data.swap_flip_labels=true"
         )
 

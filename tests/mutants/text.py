@@ -25,8 +25,8 @@ MUTANTS = [
     Mutant(
         "1e999 is taken as a number",
         LOAD,
-        "if not _DECIMAL.fullmatch(node.value) or math.isinf(float(node.value)):",
-        "if not _DECIMAL.fullmatch(node.value):",
+        "if not _FLOAT.fullmatch(node.value) or math.isinf(float(node.value)):",
+        "if not _FLOAT.fullmatch(node.value):",
         f"{VALUES}::test_numbers_are_finite_decimal_ones",
     ),
     Mutant(
@@ -39,8 +39,8 @@ MUTANTS = [
     Mutant(
         "the home folder is expanded in every text",
         LOAD,
-        "    str: _text,\n",
-        "    str: _path,\n",
+        "    str: _read_str,\n",
+        "    str: _read_path,\n",
         f"{VALUES}::test_home_in_paths_only",
     ),
     Mutant(
@@ -53,15 +53,15 @@ MUTANTS = [
     Mutant(
         "an entry of slurm.extra replaces those of the file",
         LOAD,
-        "copy.deepcopy(given.values.get(owner, {}))",
+        "copy.deepcopy(values.by_name.get(owner, {}))",
         "{}",
         f"{VALUES}::test_the_last_override_wins_over_earlier_ones_and_the_file",
     ),
     Mutant(
         "a mistake in a rule names the file, not the override",
         LOAD,
-        "            self.places[name] = place(node)\n",
-        "            self.places.setdefault(name, place(node))\n",
+        "            self.sources[name] = source_of(node)\n",
+        "            self.sources.setdefault(name, source_of(node))\n",
         "tests/recipe/test_recipe.py::test_a_rule_broken_by_an_override_names_the_override",
     ),
     Mutant(

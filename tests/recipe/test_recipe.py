@@ -1,4 +1,4 @@
-"""Recipes: what is read, what is refused, and with which words."""
+"""Recipes: reading them, and the messages about invalid ones."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_every_key_has_one_line_of_documentation() -> None:
         ("mask.ratio=0", ["override mask.ratio=0", "(0, 1)"]),
         ("mask.ratio=1", ["(0, 1)"]),
         ("mask.ratio=1.5", ["1.5", "(0, 1)"]),
-        ("mask.ratio=0.001", ["hides 0 of the 196", "change the ratio"]),
+        ("mask.ratio=0.001", ["masks 0 of the 196", "change the ratio"]),
         ("mask.rati=0.5", ["unknown key mask.rati", "did you mean mask.ratio"]),
         ("pretrian.lr=1", ["unknown key pretrian", "did you mean pretrain"]),
         ("lr=1", ["unknown key lr", "pretrain.lr or finetune.lr"]),

@@ -1,4 +1,4 @@
-"""How a recipe's values are read: by the type of their key, the same in files, overrides and sweeps."""
+"""Values are read by the type of their key, in files, overrides and sweeps alike."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffmae_video.recipe import Recipe, RecipeError, dump_recipe, load_recipe, 
 from diffmae_video.recipe.load import RENAMED, recipe_keys
 from diffmae_video.recipe.rules import walk
 
-# Every form that some version of YAML takes for something else than text.
+# Texts that some version of YAML reads as another type.
 LOOKALIKES = [
     *("0123", "007", "0o17", "0x1F", "0b1", "1e5", "1E5", "1_000", "12:00:00", "1:30", "190:20:30", "2026-11-25", "+1"),
     *(
@@ -118,7 +118,7 @@ def test_any_recipe_dumps_and_loads_to_itself(file: Path, data: st.DataObject) -
     wanted = {name: data.draw(values_of(spec, value), label=name) for name, spec, value in chosen}
     try:
         recipe = load(file, "", *(f"{name}={value_text(value)}" for name, value in wanted.items()))
-    except RecipeError:  # keys that don't go together
+    except RecipeError:  # keys that exclude each other
         return
     found = {name: value for name, _, value in walk(recipe)}
     assert found == DEFAULTS | wanted

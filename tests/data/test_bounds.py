@@ -71,6 +71,13 @@ def test_a_jump_of_the_clock_is_damage(tmp_path: Path, seconds: float, at: int) 
     assert sample["error"] == row.reason
 
 
+@pytest.mark.parametrize("at", [1, 2])
+def test_of_three_frames_a_jump_is_seen(tmp_path: Path, at: int) -> None:
+    path = mux(tmp_path / "jump.nut", at_30(3600, at=at, count=3), Fraction(1, 90000))
+    with pytest.raises(DecodeError, match=rf"damaged: time stamps jump by 3600.03 s at frame {at}$"):
+        open_video(str(path))
+
+
 @pytest.mark.parametrize("seconds", [0.5, 5, 59])
 def test_a_still_screen_is_no_damage(tmp_path: Path, seconds: float) -> None:
     path = mux(tmp_path / "screen.nut", at_30(seconds, at=10), Fraction(1, 90000))

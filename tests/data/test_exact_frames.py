@@ -67,12 +67,12 @@ def test_the_stream_is_the_one_that_the_command_line_takes(
 
 
 def test_a_cover_picture_is_no_stream(tmp_path: Path) -> None:
-    """Larger than the video, and before it."""
-    cover, path = formats.make_video(tmp_path / "cover.png", "-c:v", "png", size="96x80", frames=1), tmp_path / "v.mp4"
+    """Larger than the video, which isn't marked as default."""
+    cover, path = formats.make_video(tmp_path / "cover.png", "-c:v", "png", size="96x80", frames=1), tmp_path / "v.mkv"
     video = formats.make_video(tmp_path / "video.mp4", *formats.X264, frames=3)
     ffmpeg(
-        "-i", str(cover), "-i", str(video), "-map", "0:v", "-map", "1:v", "-c", "copy",
-        "-disposition:v:0", "attached_pic", str(path),
+        "-i", str(video), "-c", "copy", "-disposition:v:0", "0", "-attach", str(cover),
+        "-metadata:s:t", "mimetype=image/png", str(path),
     )  # fmt: skip
     np.testing.assert_array_equal(read(str(path), [0, 1, 2]), reference_frames(path))
     np.testing.assert_array_equal(read(str(path), [0, 1, 2]), reference_frames(video))

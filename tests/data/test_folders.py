@@ -189,6 +189,14 @@ def test_a_jpeg_that_is_cut_off_anywhere_is_damaged(tmp_path: Path, kind: str) -
             list(reader.frames([0]))
 
 
+def test_a_jpeg_whose_data_is_spoilt_is_damaged(tmp_path: Path) -> None:
+    """A part of its data is gone, its end marker is there; FFmpeg would leave the lower part grey."""
+    data, path = WHOLE["baseline"], tmp_path / "image.jpg"
+    path.write_bytes(data[: len(data) // 2] + data[-2:])
+    with pytest.raises(DecodeError, match="does not decode"), open_video(str(path)) as reader:
+        list(reader.frames([0]))
+
+
 def test_a_cut_off_image_in_a_folder_is_a_broken_video(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "clip", [1, 2], "img_{}.jpg")
     whole = (folder / "img_2.jpg").read_bytes()

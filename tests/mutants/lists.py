@@ -186,9 +186,9 @@ MUTANTS = [
     ),
     Mutant(
         "a folder with fewer images than listed is read",
-        "diffmae_video/data/dataset.py",
-        "        if num_images < listed:",
-        "        if num_images < 1:",
+        "diffmae_video/data/folder_reader.py",
+        "        if len(names) < num_images:",
+        "        if len(names) < 1:",
         f"{TEST_SCAN}::test_training_and_tests_hold_folders_to_the_listed_number_of_images",
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from diffmae_video.data import TrainClips, read_videos
 from diffmae_video.diffusion import DiffMAE, Losses, Schedule
 from diffmae_video.engine import runner
+from diffmae_video.engine import training as engine_training
 from diffmae_video.engine.checkpoint import load_checkpoint
 from diffmae_video.engine.distributed import World
 from diffmae_video.engine.errors import TrainingStopped
@@ -205,14 +207,17 @@ class Noting(nn.Module):
         return Losses(out.mean(), out.mean(1), torch.zeros(draw, dtype=torch.int64), torch.zeros(draw))
 
 
-def training_of(folder: Path, stage: str, model: nn.Module, *, num_steps: int, rank: int = 0) -> Training:
-    """A stage's training over batches of two videos; at most two non-finite steps in a row."""
+def training_of(
+    folder: Path, stage: str, model: nn.Module, *, num_steps: int, rank: int = 0, **changes: Any
+) -> Training:
+    """A stage's training over batches of two videos; at most two bad steps in a row. ``changes``: of the plan."""
     world = World(rank=rank, size=1, local_rank=0, device=torch.device("cpu"))
     plan = Plan(
         stage=stage, seed=0, num_steps=num_steps, steps_per_epoch=2.0, batch_size=2, accumulation=1, peak_lr=0.1,
         floor_lr=0.0, warmup_steps=0, decay="constant", clip_grad=0.0, max_bad_steps=2, max_broken=0.0,
         checkpoint_steps=1, checkpoint_minutes=60, num_workers=0,
     )  # fmt: skip
+    plan = dataclasses.replace(plan, **changes)
     groups = param_groups(model, weight_decay=0.0)
     return Training(
         TrainState(model, build_optimizer(groups, betas=(0.9, 0.99)), ema_decay=0.5),
@@ -228,10 +233,10 @@ def training_of(folder: Path, stage: str, model: nn.Module, *, num_steps: int, r
     )
 
 
-def finetune_pixels(training: Training, validate: Callable[[], float]) -> None:
+def finetune_pixels(training: Training, validate: Callable[[], float], *, eval_steps: int = 1) -> None:
     finetune(
         training, Pixels(), num_classes=3, label_smoothing=0.0, mixup=0.0, cutmix=0.0, mean=[0.5] * 3, std=[0.5] * 3,
-        eval_steps=1, validate=validate,
+        eval_steps=eval_steps, validate=validate,
     )  # fmt: skip
 
 
@@ -284,6 +289,51 @@ def test_a_step_without_a_finite_loss_or_gradient_is_skipped(tmp_path: Path) -> 
     assert torch.allclose(after[0][0] - weight, torch.full_like(weight, 0.1), atol=1e-6)
 
 
+def test_gradients_are_exchanged_with_the_last_part_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[bool] = []
+    monkeypatch.setattr(engine_training, "set_gradient_sync", lambda model, sync: said.append(sync))
+    training = training_of(tmp_path, "finetune", Noting(), num_steps=2, batch_size=6, accumulation=3)
+    positions = []
+    for batch in training.batches(Pixels()):
+        for part in training.parts(batch):
+            positions += part["position"].tolist()
+            training.backward(training.state.model(torch.zeros(1, 3)).sum())
+        training.update()
+    assert said == [False, False, True] * 2
+    assert positions == list(range(12))
+
+
+def test_checkpoints_and_validations_come_when_the_plan_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[int] = []
+    validated: list[int] = []
+    monkeypatch.setattr(Keeper, "save", lambda keeper, step, facts, state: saved.append(step))
+    training = training_of(tmp_path, "finetune", Noting(), num_steps=8, checkpoint_steps=3)
+    finetune_pixels(training, lambda: float(validated.append(training.step) or 0), eval_steps=3)
+    assert saved == [3, 6, 8]
+    assert validated == [3, 6]
+
+
+def test_a_resume_reads_on_where_it_was(tmp_path: Path) -> None:
+    """The positions that come, the bad steps so far and the last loss are those of a run without a stop."""
+    seen: list[int] = []
+    facts = []
+    for stop in (3, 5):
+        training = training_of(tmp_path, "finetune", Noting(), num_steps=5, max_bad_steps=9)
+        facts.append((training.step, training.bad_steps.total, training.bad_steps.in_a_row, training.last_loss))
+        for batch in training.batches(Pixels()):
+            if training.step == stop:
+                break
+            seen += batch["position"].tolist()
+            training.backward(training.state.model(torch.zeros(1, 3)).sum() + (torch.inf if training.step else 0))
+            training.update()
+        training.keeper.wait()
+        training.close()
+    assert seen == list(range(10))
+    assert facts[1] == (3, 2, 2, torch.inf)
+    lines = metrics_of(tmp_path.parent, tmp_path.name)
+    assert [line["skipped_steps"] for line in lines] == [0, 1, 2, 3, 4]
+
+
 def test_the_best_is_the_best_also_after_a_resume(tmp_path: Path) -> None:
     """A crash in the fourth validation, and the same command again; a tie replaces nothing."""
     scores = {1: 0.2, 2: 0.8, 3: 0.5, 4: 0.6, 5: 0.9, 6: 0.9, 7: 0.1}
@@ -309,5 +359,6 @@ def test_the_best_is_the_best_also_after_a_resume(tmp_path: Path) -> None:
     assert best_of == [0, 1, 2, 2, 2, 2, 5, 5]
     best = load_checkpoint(tmp_path / "checkpoints" / "best.pt")
     assert (best["step"], best["best_score"]) == (5, 0.9)
+    assert [line["step"] for line in metrics_of(tmp_path.parent, tmp_path.name)] == list(range(7))
     last = load_checkpoint(tmp_path / "checkpoints" / "step-00000007.pt")
     assert not torch.equal(best["model"]["head.weight"], last["model"]["head.weight"])

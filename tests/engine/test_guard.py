@@ -49,6 +49,13 @@ def test_a_spike_is_told_once_and_again_after_it_has_passed() -> None:
     assert alarm.check(5.0) != ""
 
 
+def test_a_plateau_of_spikes_is_no_new_measure() -> None:
+    alarm = SpikeAlarm(noisy_losses(200))
+    assert [message for _ in range(90) if (message := alarm.check(5.0))] != []
+    assert alarm.check(1.8) == ""
+    assert alarm.check(5.0) != ""
+
+
 def test_a_few_losses_and_broken_ones_say_nothing() -> None:
     alarm = SpikeAlarm([1.0] * (SPIKE_WINDOW - 1))
     assert alarm.check(100.0) == ""

@@ -112,3 +112,29 @@ def test_a_check_tells_a_failure_as_soon_as_it_is_known(
     with pytest.raises(TypeError, match=r"net.* is a object"):
         keeper.check()
     keeper.check()
+
+
+def test_the_newest_form_is_resumed_and_only_after_its_check(tmp_path: Path) -> None:
+    """Whole and sharded checkpoints beside each other, as a run leaves them that changed between the forms."""
+    saved: dict[int, dict[str, torch.Tensor]] = {}
+    state = state_of()
+    for last, sharded in ((1, False), (2, True), (3, False)):
+        step(state)
+        keeper = Keeper(tmp_path, world=WORLD, keep_last=2, sharded=sharded)
+        keeper.save(last, {"step": last}, state)
+        keeper.wait()
+        saved[last] = everything(state.state_dict())
+        for form in (False, True):
+            resumed = state_of()
+            before = everything(resumed.state_dict())
+            keeper = Keeper(tmp_path, world=WORLD, keep_last=2, sharded=form)
+            with pytest.raises(ArithmeticError):
+                keeper.resume(resumed, check=lambda facts, path: 1 // 0)
+            if last != 2:  # shards are read into the tensors themselves, and only then known
+                now = everything(resumed.state_dict())
+                assert all(torch.equal(now[name], before[name]) for name in before)
+            found = keeper.resume(resumed, check=lambda facts, path: None)
+            assert found is not None
+            assert found["step"] == last
+            now = everything(resumed.state_dict())
+            assert all(torch.equal(now[name], saved[last][name]) for name in saved[last])

@@ -150,7 +150,8 @@ def test_finetuning_written_out(
     if mixup:
         run = do("stages=[finetune]", "finetune.init=none", f"finetune.mixup={mixup}", f"finetune.cutmix={cutmix}")
     else:
-        run, pretrained = trained, load_checkpoint(trained / "pretrain" / "weights.pt")["model"]
+        run, saved = trained, load_checkpoint(trained / "pretrain" / "weights.pt")
+        pretrained = {**saved["model"], **saved["ema"]}
         model.encoder.load_state_dict(
             {name.removeprefix("encoder."): x for name, x in pretrained.items() if name.startswith("encoder.")}
         )

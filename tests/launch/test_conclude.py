@@ -116,3 +116,10 @@ def test_a_line_cut_short_is_left_out(tmp_path: Path) -> None:
         file.write('{"job": "7", "rest')
     assert read_ends(tmp_path) == [end]
     assert read_submissions(tmp_path) == [entry]
+
+
+def test_an_attempt_is_judged_by_its_own_code(tmp_path: Path) -> None:
+    attempt(tmp_path, 75, restart=0)
+    attempt(tmp_path, 0, restart=1)
+    assert decide(tmp_path, restart=1).end == "finished"
+    assert decide(tmp_path, restart=0).end == "requeued"

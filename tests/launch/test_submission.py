@@ -11,6 +11,7 @@ import pytest
 from diffmae_video.engine.place import read_place, rendezvous_port
 from diffmae_video.launch.cli import submit_main
 from diffmae_video.launch.slurm import find_rank_env, is_peer_loss
+from diffmae_video.launch.submission import _dependency
 
 
 @pytest.fixture
@@ -179,6 +180,11 @@ def test_times_as_slurm_writes_them_reach_the_script(cfg: str, capsys: pytest.Ca
     options = [sbatch_options(script) for script in capsys.readouterr().out.split("#!/bin/bash")[1:]]
     assert [a["time"] for a in options] == ["2160", "2160", "30"]
     assert {a["account"] for a in options} == {"0123"}
+
+
+def test_each_point_of_an_array_waits_for_its_own() -> None:
+    assert _dependency(["7_0", "7_1"]) == "aftercorr:7"
+    assert _dependency(["8"]) == "afterok:8"
 
 
 def test_jobs_on_one_node_have_different_ports() -> None:

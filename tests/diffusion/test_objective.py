@@ -26,12 +26,14 @@ def test_the_embedding_of_t_is_diffusers_at_t_on_a_scale_of_1000(num_steps, widt
     torch.testing.assert_close(embedding(t), theirs, rtol=0, atol=2e-4)  # float32 angles of up to 1000
 
 
-def test_levels_next_to_each_other_stay_apart_in_bfloat16():
-    embedding = TimeEmbedding(64, num_steps=1000).bfloat16()
+def test_a_cast_of_the_embedding_rounds_its_waves_not_their_angles():
     waves = []
-    embedding.mlp.register_forward_pre_hook(lambda module, inputs: waves.append(inputs[0]))
-    assert embedding(torch.arange(1000)).dtype == torch.bfloat16
-    assert len(waves[0].float().unique(dim=0)) == 1000
+    for dtype in (torch.float32, torch.bfloat16):
+        embedding = TimeEmbedding(64, num_steps=1000).to(dtype)
+        embedding.mlp.register_forward_pre_hook(lambda module, inputs: waves.append(inputs[0]))
+        assert embedding(torch.arange(1000)).dtype == dtype
+    assert torch.equal(waves[1], waves[0].bfloat16())
+    assert len(waves[1].float().unique(dim=0)) == 1000
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])

@@ -37,7 +37,7 @@ from diffmae_video.data import VideoList
 from diffmae_video.data.decode import DecodeError
 from diffmae_video.data.manifest import fingerprint
 from diffmae_video.data.pyav_reader import PyavReader
-from diffmae_video.data.walk import VIDEO_SUFFIXES, files_below, tell_left_out
+from diffmae_video.data.walk import VIDEO_SUFFIXES, files_below, format_left_out
 from diffmae_video.errors import UserError
 
 MEASURED = 24  # videos, and loads of each side, that the gain is measured on
@@ -70,10 +70,10 @@ def find_videos(root: Path) -> dict[Path, Path]:
     """
     found, left_out = files_below(root, VIDEO_SUFFIXES)
     if not found:
-        there = f" ({tell_left_out(left_out)})" if left_out else ""
+        there = f" ({format_left_out(left_out)})" if left_out else ""
         raise UserError(f"--root {root}: no videos below it{there}; they end in {', '.join(VIDEO_SUFFIXES)}")
     if left_out:
-        print(f"{root}: left out {tell_left_out(left_out)}")
+        print(f"{root}: left out {format_left_out(left_out)}")
     twins: dict[Path, Path] = {}
     sources: dict[Path, Path] = {}
     for source in map(Path, found):

@@ -1,6 +1,6 @@
-"""The forms that lists of videos come in, line by line: each is used, or refused with its number and the rule.
+"""Formats of video lists. Every line is used, or refused with its number and the rule.
 
-A CSV with a header is read by its columns. A headerless list, as VideoMAE, VideoMAE V2 and SlowFast have them, holds a
+A CSV with a header is read by its columns. A line of a headerless list, as in VideoMAE, VideoMAE V2 and SlowFast, is a
 name and one to three integers:
 
     NAME label                     a video
@@ -27,7 +27,7 @@ from diffmae_video.data.walk import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from diffmae_video.errors import UserError
 
 HEADER = ("path", "label", "start_seconds", "end_seconds")
-# Other spellings of our columns, in any case.
+# Accepted spellings of the columns; case doesn't matter.
 _SPELLINGS = {
     "path": ("path", "video_path", "file_path", "filepath", "file", "filename", "file_name", "video"),
     "label": ("label", "class", "target"),
@@ -49,10 +49,10 @@ class Entry:
 
     Attributes:
         line: its number, counted from 1.
-        path: as written.
+        path: as in the list.
         label: -1 for none.
         segment: start and end seconds, or None for the whole video.
-        num_frames: images that a folder should hold; -1 where the list doesn't say.
+        num_frames: number of images in a folder; -1 if the list doesn't say.
     """
 
     line: int
@@ -63,12 +63,12 @@ class Entry:
 
 
 def parse_list(list_path: Path) -> list[Entry]:
-    """The entries of a list file.
+    """Read the entries of a list file.
 
     Raises:
-        UserError: a line that isn't of a known form, with its number.
+        UserError: a line of an unknown form; the message has its number.
     """
-    # newline="": the csv module needs to see line breaks as they are, since names may hold some.
+    # newline="": the csv module must see line breaks unchanged, since quoted names may contain some.
     with open(list_path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         text = file.read()
     if "\0" in text:
@@ -77,7 +77,7 @@ def parse_list(list_path: Path) -> list[Entry]:
 
 
 def parse_label(text: str, refuse: Callable[[str], NoReturn]) -> int:
-    """A label as lists write them; empty is none."""
+    """Parse a label, -1 for empty text; ``refuse`` raises the error."""
     text = text.strip()
     if not text:
         return -1
@@ -87,7 +87,7 @@ def parse_label(text: str, refuse: Callable[[str], NoReturn]) -> int:
 
 
 def parse_segment(start: str, end: str, refuse: Callable[[str], NoReturn]) -> tuple[float, float] | None:
-    """Start and end seconds; None where both are empty."""
+    """Parse start and end seconds, None if both are empty; ``refuse`` raises the error."""
     start, end = start.strip(), end.strip()
     if not start and not end:
         return None
@@ -102,21 +102,21 @@ def parse_segment(start: str, end: str, refuse: Callable[[str], NoReturn]) -> tu
     return begin, stop
 
 
-def refuser(path: Path, line: int, shown: str) -> Callable[[str], NoReturn]:
-    """What raises a UserError with the place, the line itself and the rule."""
+def refuser(path: Path, line: int, text: str) -> Callable[[str], NoReturn]:
+    """A function that raises a UserError with file, line number, line, and the rule that it is called with."""
 
     def refuse(rule: str) -> NoReturn:
-        short = shown if len(shown) <= 120 else shown[:117] + "..."
+        short = text if len(text) <= 120 else text[:117] + "..."
         raise UserError(f"{path}:{line}: {short!r}: {rule}")
 
     return refuse
 
 
 def read_rows(path: Path, text: str, *, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
-    """Rows of a CSV that hold anything, each with the number of its first line.
+    """The non-empty rows of a CSV, each with the number of its first line.
 
     Raises:
-        UserError: a quote that isn't closed, or more than a cell can hold.
+        UserError: a quote that isn't closed, or a cell above the csv module's size limit.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     line = 1
@@ -130,9 +130,9 @@ def read_rows(path: Path, text: str, *, delimiter: str = ",") -> Iterator[tuple[
 
 
 def csv_line(cells: Sequence[object]) -> str:
-    """A row of a CSV, ended by a line feed."""
+    """A row of a CSV, with a line feed at its end."""
     line = io.StringIO()
-    # Before Python 3.13 the writer quotes a carriage return only where it is a part of the line's end.
+    # Before Python 3.13 the writer quotes carriage returns only if the line terminator contains one.
     csv.writer(line, lineterminator="\r\n").writerow(cells)
     return line.getvalue().removesuffix("\r\n") + "\n"
 
@@ -151,7 +151,7 @@ def _has_header(list_path: Path, text: str) -> bool:
     line = _first_line(text)
     _, cells = _header_cells(line)
     if "youtube_id" in cells:
-        raise UserError(f"{list_path}:1: is an official Kinetics file; make a list of it with datasets/kinetics.py")
+        raise UserError(f"{list_path}:1: is an official Kinetics file; convert it with datasets/kinetics.py")
     columns = [_COLUMN.get(cell) for cell in cells]
     return "path" in columns and ("label" in columns or "start_seconds" in columns)
 
@@ -166,9 +166,9 @@ def _parse_columns(list_path: Path, text: str) -> list[Entry]:
         if column not in HEADER:
             refuse(f"column {column!r} is unknown; the columns are path,label[,start_seconds,end_seconds]")
         if columns.count(column) > 1:
-            refuse(f"column {column!r} is there twice")
+            refuse(f"column {column!r} is given twice; keep one")
     if ("start_seconds" in columns) != ("end_seconds" in columns):
-        refuse("segments need both start_seconds and end_seconds")
+        refuse("segments need both start_seconds and end_seconds; add the other column")
     entries = []
     for line, cells in rows:
         refuse = refuser(list_path, line, delimiter.join(cells))
@@ -184,7 +184,7 @@ def _parse_columns(list_path: Path, text: str) -> list[Entry]:
 
 @dataclass(frozen=True)
 class _Plain:
-    """A headerless line: its name and the one to three integers after it."""
+    """A line of a headerless list: a name and one to three integers."""
 
     line: int
     text: str
@@ -193,7 +193,7 @@ class _Plain:
 
     @property
     def is_folder(self) -> bool:
-        """Whether the name has no suffix of a video or an image."""
+        """Whether the name has neither a video nor an image suffix."""
         return not self.path.lower().endswith((*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))
 
 
@@ -204,7 +204,8 @@ def _parse_plain(list_path: Path, text: str) -> list[Entry]:
         if line.strip()
     ]
     folders = [line for line in lines if line.is_folder]
-    # "FOLDER start num_frames" and "FOLDER num_frames label" look alike, but no list is all of folders of one image.
+    # "FOLDER start num_frames" and "FOLDER num_frames label" look alike. If every first number is 0 or 1 it is a start:
+    # as num_frames it would make a list of folders of at most one image.
     starts = all(len(line.numbers) == 2 and line.numbers[0] in (0, 1) for line in folders)
     entries = []
     for line in lines:
@@ -223,11 +224,12 @@ def _parse_plain(list_path: Path, text: str) -> list[Entry]:
 
 def _split_plain(list_path: Path, number: int, text: str) -> _Plain:
     refuse = refuser(list_path, number, text)
+    # Take integers off the end until the rest looks like a name: names may contain blanks and end in digits.
     name, separator = text, ""
     numbers: list[int] = []
     while len(numbers) < 3 and (found := _PLAIN.fullmatch(name)):
         kind = found["sep"].strip(" \t") or ("\t" if "\t" in found["sep"] else " ")
-        # One separator a line: after "a b,3" the blank belongs to the name.
+        # A line has one kind of separator: in "a b,3" the blank belongs to the name.
         if (separator and kind != separator) or not _INTEGER.fullmatch(found["last"]):
             break
         separator = kind
@@ -249,8 +251,8 @@ def _split_plain(list_path: Path, number: int, text: str) -> _Plain:
 def _video_entry(line: _Plain, refuse: Callable[[str], NoReturn]) -> Entry:
     if len(line.numbers) > 1 and line.numbers[:2] != (0, -1):
         refuse(
-            "a part of a video by frame numbers isn't read; the forms are NAME label and NAME 0 -1 [label], "
-            "and parts by seconds are in a CSV with the header path,label,start_seconds,end_seconds"
+            "parts of videos by frame numbers are not supported; the forms are NAME label and NAME 0 -1 [label], "
+            "and parts by seconds need a CSV with the header path,label,start_seconds,end_seconds"
         )
     label = line.numbers[-1] if len(line.numbers) != 2 else -1
     return Entry(line.line, line.path, parse_label(str(label), refuse))
@@ -264,7 +266,7 @@ def _folder_entry(line: _Plain, *, starts: bool, refuse: Callable[[str], NoRetur
     else:
         start, num_frames, label = line.numbers
     if start not in (0, 1):
-        refuse(f"start {start}: must be 0 or 1, the whole folder; parts are not read by image numbers")
+        refuse(f"start {start}: must be 0 or 1, the whole folder; parts by image numbers are not supported")
     if num_frames < 1:
         refuse(f"num_frames {num_frames}: must be at least 1")
     return Entry(line.line, line.path, parse_label(str(label), refuse), num_frames=num_frames)

@@ -1,4 +1,4 @@
-"""The manifest of a collection: what a scan found out about each file, held to the file that it looked at."""
+"""The manifest of a collection: a scan's result for each file, valid as long as the file doesn't change."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Health:
 
     Attributes:
         path: as in the list.
-        status: "ok"; "bad": the file itself is at fault; or "unread": it wasn't there, not to be opened, or the
-            machine gave up (time, memory, a crash). Only the first two hold until the file changes.
-        reason: why it isn't ok, in a few words.
-        depth: "quick" or "full", how much of it was decoded.
-        bytes, mtime_ns: of the file that was examined, see :func:`fingerprint`; 0 where it couldn't be opened.
-        frames, fps, width, height, codec, duration_seconds: 0 or empty where it couldn't be opened.
+        status: "ok"; "bad" if the file is damaged; "unread" if it is missing, can't be opened, or the machine failed
+            (time, memory, a crash). Only the first two are valid until the file changes.
+        reason: why it isn't ok; "" if it is.
+        depth: how much was decoded, "quick" or "full".
+        bytes, mtime_ns: of the examined file, see :func:`fingerprint`; 0 if it couldn't be opened.
+        frames, fps, width, height, codec, duration_seconds: 0 or empty if it couldn't be opened.
     """
 
     path: str
@@ -58,10 +58,10 @@ Fingerprint = tuple[int, int]
 
 
 def fingerprint(path: str) -> Fingerprint | None:
-    """Size in bytes and time of the last change in ns; None where there is nothing that may be read.
+    """Size in bytes and modification time in ns; None if the file is missing or not readable.
 
-    Of a folder of images: the sum of the sizes and the latest time, since an image can be replaced without a change
-    of the folder's own time.
+    For a folder of images: the sum of the sizes and the latest time, since the folder's own time doesn't change when an
+    image is overwritten.
     """
     try:
         found = os.stat(path)
@@ -70,62 +70,62 @@ def fingerprint(path: str) -> Fingerprint | None:
         if not stat.S_ISDIR(found.st_mode):
             return found.st_size, found.st_mtime_ns
         with os.scandir(path) as entries:
-            held = [entry.stat() for entry in entries]
+            stats = [entry.stat() for entry in entries]
     except (OSError, ValueError):  # ValueError: a null byte in the path
         return None
-    return sum(entry.st_size for entry in held), max([found.st_mtime_ns, *(entry.st_mtime_ns for entry in held)])
+    return sum(entry.st_size for entry in stats), max([found.st_mtime_ns, *(entry.st_mtime_ns for entry in stats)])
 
 
 class Manifest:
-    """Rows of earlier scans, looked up by name and by the file that was examined.
+    """Rows of earlier scans, looked up by name and fingerprint.
 
-    Two roots that hold other files under one name have a row each, and a copied root finds the rows of the original
-    as long as the copy keeps sizes and times (``rsync -a``, ``cp -p``).
+    Different files of one name, below two roots, have a row each; a copy of a root matches the rows of the original
+    if it keeps sizes and times (``rsync -a``, ``cp -p``).
     """
 
     def __init__(self, rows: Iterable[Health]) -> None:
-        """Later rows of a file replace earlier ones."""
+        """A later row of a file replaces an earlier one."""
         self._rows: dict[str, dict[Fingerprint, Health]] = {}
         for row in rows:
             self._rows.setdefault(row.path, {})[row.bytes, row.mtime_ns] = row
 
     def knows(self, name: str) -> bool:
-        """Whether there is any row of this name."""
+        """Whether there is a row of this name."""
         return name in self._rows
 
     def holds(self, row: Health) -> bool:
-        """Whether there is this very row, so that writing it again would only make the file longer."""
+        """Whether the manifest contains exactly this row."""
         return self._rows.get(row.path, {}).get((row.bytes, row.mtime_ns)) == row
 
     def examined(self, name: str, path: str, *, depth: str) -> Health | None:
-        """The row that spares examining ``path`` at ``depth``; None where it has to be looked at."""
-        now = fingerprint(path) if name in self._rows else None
-        row = self._rows[name].get(now) if now is not None else None
+        """The valid row of ``path`` at ``depth`` or deeper; None if it must be examined."""
+        current = fingerprint(path) if name in self._rows else None
+        row = self._rows[name].get(current) if current is not None else None
         if row is None or row.status == "unread":
             return None
-        # What is bad at its ends is bad, but what is sound there needn't be sound.
+        # A quick scan reads both ends of a video: it proves damage, but not that the middle is sound.
         return row if row.status == "bad" or depth == "quick" or row.depth == "full" else None
 
     def fault(self, name: str, path: str) -> str | None:
-        """Why a file shouldn't be used: "" for no reason, None if it has changed since it was found at fault."""
+        """Why a file shouldn't be used: "" if it is fine or unknown, None if it has changed since it failed."""
         rows = self._rows.get(name, {})
         if all(row.status == "ok" for row in rows.values()):
-            return ""  # and spares a look at the disk, for most files
-        now = fingerprint(path)
-        if now is None:
-            return "not there, or not to be read"
-        row = rows.get(now)
+            return ""  # without a stat call, for most files
+        current = fingerprint(path)
+        if current is None:
+            return "missing, or not readable"
+        row = rows.get(current)
         return None if row is None else row.reason
 
 
 def read_manifest(path: Path) -> list[Health]:
-    """The rows of a manifest, in order; a last row that an interruption cut short is left out.
+    """The rows of a manifest, in order; a last row that was cut short by an interruption is skipped.
 
     Raises:
-        UserError: not a manifest of this version, or a row that isn't one.
+        UserError: not a manifest of this version, or an invalid row.
     """
     text = _read_text(path)
-    if HEADER_LINE.startswith(text):  # not begun, or cut short while it was
+    if HEADER_LINE.startswith(text):  # empty, or interrupted while the header was written
         return []
     reader = csv.reader(io.StringIO(text[: whole_length(text)], newline=""), strict=True)
     if tuple(next(reader, [])) != COLUMNS:
@@ -146,7 +146,7 @@ def read_manifest(path: Path) -> list[Health]:
 def whole_length(text: str) -> int:
     """The length of ``text`` without a last row that was cut short.
 
-    A line break within quotes belongs to a name: a row has ended where the quotes so far are paired.
+    A line break inside quotes belongs to a name: a row ends at a line break that an even number of quotes precedes.
     """
     end = text.rfind("\n") + 1
     while text.count('"', 0, end) % 2:
@@ -155,16 +155,16 @@ def whole_length(text: str) -> int:
 
 
 def _read_text(path: Path) -> str:
-    # newline="": names may hold line breaks of any kind.
+    # newline="": names may contain line breaks of any kind.
     with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
         return file.read()
 
 
 class ManifestWriter:
-    """Adds rows to a manifest, each on the disk before the next; starts it where there is none."""
+    """Appends rows to a manifest, each written before the next; creates the file if there is none."""
 
     def __init__(self, path: Path) -> None:
-        """Open ``path``, which is no other file than a manifest, and cut off a row that was cut short."""
+        """Open ``path`` and truncate a last row that was cut short; raises UserError if it isn't a manifest."""
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         text = _read_text(path) if path.exists() else ""
@@ -180,7 +180,7 @@ class ManifestWriter:
         """Append a row.
 
         Raises:
-            UserError: it can't be written, as on a full disk; the rows before it stay.
+            UserError: it can't be written, as on a full disk; the earlier rows are kept.
         """
         self._write(csv_line(astuple(row)))
 
@@ -193,21 +193,21 @@ class ManifestWriter:
         os.close(self._file)
 
     def _write(self, text: str) -> None:
-        # Straight to the file: what a full disk refuses must not wait in a buffer for the next write or the close.
-        left = text.encode("utf-8", errors="surrogateescape")
+        # Unbuffered: if the disk is full, this row must fail, not a later write or the close.
+        remaining = text.encode("utf-8", errors="surrogateescape")
         try:
-            while left:
-                left = left[os.write(self._file, left) :]
+            while remaining:
+                remaining = remaining[os.write(self._file, remaining) :]
         except OSError as error:
             raise UserError(
-                f"{self._path}: {error.strerror}; the rows before are kept: make room, and scan again to go on"
+                f"{self._path}: {error.strerror}; the rows so far are kept: free disk space, and scan again to resume"
             ) from error
 
 
 def without_faulty(videos: VideoList, path: Path) -> VideoList:
-    """Leave out the videos that a manifest finds at fault; what it left out, and why, joins the list's notes.
+    """Leave out the videos that failed the scan, and note how many and why.
 
-    A video at fault whose file has changed since, and one that was never examined, stay in.
+    Videos whose file has changed since the scan, and videos that were never scanned, are kept.
     """
     manifest = Manifest(read_manifest(path))
     kept: list[int] = []
@@ -222,12 +222,12 @@ def without_faulty(videos: VideoList, path: Path) -> VideoList:
             reasons[reason] += 1
         else:
             kept.append(i)
-    told = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common(6))
+    summary = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common(6))
     if len(reasons) > 6:
-        told += f" and {len(reasons) - 6} other reasons"
-    note = f"{path}: {len(videos) - len(kept)} of {len(videos)} videos left out" + (f" ({told})" if told else "")
+        summary += f" and {len(reasons) - 6} other reasons"
+    note = f"{path}: {len(videos) - len(kept)} of {len(videos)} videos left out" + (f" ({summary})" if summary else "")
     if changed:
-        note += f"; {changed} faulty ones changed since and are used"
+        note += f"; {changed} faulty ones have changed since and are used"
     if unknown:
         note += f"; {unknown} were never scanned and are used"
-    return videos.subset(kept).noted(note)
+    return videos.subset(kept).with_note(note)

@@ -1,4 +1,4 @@
-"""Health of a collection: every video read once, and a manifest row for each."""
+"""Scan a collection: read every video once, and write a manifest row for each."""
 
 from __future__ import annotations
 
@@ -17,65 +17,82 @@ from diffmae_video.data.pyav_reader import PyavReader
 from diffmae_video.data.videos import VideoList
 from diffmae_video.data.watchdog import Watchdog
 
-_AT_ONCE = 256
-# Errors of the disk, the network or the process rather than of the file.
-_MACHINES = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT}
+_CHUNK_SIZE = 256
+# Errors of the disk, the network or the process, not of the file.
+_SYSTEM_ERRNOS = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT}
 
 
 def examine(path: str, *, name: str, depth: str, timeout_seconds: float) -> Health:
-    """Read one video: all of it ("full"), or its packets and its first and last frame ("quick")."""
-    # Before reading: a file that changes meanwhile must not pass for the one that was read.
+    """Read one video and report its health.
+
+    Args:
+        path: video file or folder of images.
+        name: its name in the list, for the row.
+        depth: "full" decodes every frame, "quick" reads all packets and decodes the first and last frame.
+        timeout_seconds: longest time for this video; then it is "unread".
+    """
+    # Before reading, so that the row of a file that is replaced meanwhile doesn't match the new file.
     size, mtime_ns = fingerprint(path) or (0, 0)
     row = Health(name, "ok", "", depth, size, mtime_ns)
     try:
-        facts = Watchdog().run(lambda: _read(path, depth, timeout_seconds), path=path, timeout_seconds=timeout_seconds)
+        metadata = Watchdog().run(
+            lambda: _read(path, depth, timeout_seconds), path=path, timeout_seconds=timeout_seconds
+        )
     except DecodeError as error:
-        status = "unread" if _is_machines(error) else "bad"
+        status = "unread" if _is_system_error(error) else "bad"
         return replace(row, status=status, reason=error.reason)
     except MemoryError:
         return replace(row, status="unread", reason="out of memory")
     except OSError as error:  # within a folder of images
         return replace(row, status="unread", reason=f"cannot be opened ({error.strerror})")
-    return replace(row, **facts)
+    return replace(row, **metadata)
 
 
 def plan(videos: VideoList, known: Manifest, *, depth: str) -> tuple[dict[str, Health], dict[str, str]]:
-    """What is known of a list's files already, and what is left to examine.
+    """Split the files of a list into those with a valid row and those to examine.
 
     Returns:
-        rows of the manifest that still hold, by name; and the paths of the others, by name. A file that the list has
-        several segments of counts once.
+        {name: row} of the former and {name: path} of the latter. A file with several segments in the list counts once.
     """
     done: dict[str, Health] = {}
-    left: dict[str, str] = {}
+    remaining: dict[str, str] = {}
     for i in range(len(videos)):
         name, path = videos.name(i), videos.path(i)
-        if name in done or name in left:
+        if name in done or name in remaining:
             continue
         row = known.examined(name, path, depth=depth)
         if row is None:
-            left[name] = path
+            remaining[name] = path
         else:
             done[name] = row
-    return done, left
+    return done, remaining
 
 
-def examine_all(left: dict[str, str], *, depth: str, num_workers: int, timeout_seconds: float) -> Iterator[Health]:
-    """Examine files, paths by name, in ``num_workers`` processes; rows come as they are ready."""
-    names = list(left)
-    for begin in range(0, len(names), _AT_ONCE):
-        chunk = {name: left[name] for name in names[begin : begin + _AT_ONCE]}
+def examine_all(remaining: dict[str, str], *, depth: str, num_workers: int, timeout_seconds: float) -> Iterator[Health]:
+    """Examine files in parallel.
+
+    Args:
+        remaining: {name: path} of the files.
+        depth, timeout_seconds: as for :func:`examine`.
+        num_workers: processes.
+
+    Yields:
+        rows, in the order in which they are finished.
+    """
+    names = list(remaining)
+    for begin in range(0, len(names), _CHUNK_SIZE):
+        chunk = {name: remaining[name] for name in names[begin : begin + _CHUNK_SIZE]}
         yield from _examine_chunk(chunk, depth=depth, num_workers=num_workers, timeout_seconds=timeout_seconds)
 
 
-def unlike_list(videos: VideoList, rows: Mapping[str, Health]) -> tuple[list[str], list[str]]:
-    """What the list says of fit files and isn't so.
+def compare_with_list(videos: VideoList, rows: Mapping[str, Health]) -> tuple[list[str], list[str]]:
+    """Compare readable files with what the list says of them.
 
     Returns:
-        faults: segments that begin after the video's end, folders with fewer images than the list has them; and
-        folders with more images, of which the listed number is used, from the first on.
+        messages about faults (segments that start after the video's end, folders with fewer images than listed), and
+        about folders with more images than listed, of which the first ones are used.
     """
-    faults, more = [], []
+    faults, extra_images = [], []
     for i in range(len(videos)):
         row, segment = rows[videos.name(i)], videos.segment(i)
         listed = -1 if videos.num_frames is None else int(videos.num_frames[i])
@@ -86,12 +103,12 @@ def unlike_list(videos: VideoList, rows: Mapping[str, Health]) -> tuple[list[str
         if 0 <= row.frames < listed:
             faults.append(f"{row.path}: {row.frames} of {listed} listed images")
         elif 0 <= listed < row.frames:
-            more.append(f"{row.path}: {row.frames} images, {listed} listed")
-    return faults, more
+            extra_images.append(f"{row.path}: {row.frames} images, {listed} listed")
+    return faults, extra_images
 
 
 def summarise(rows: Sequence[Health]) -> str:
-    """A few lines for a person: how many are fit, and what is wrong with the others."""
+    """Summary of a scan as text: how many videos are fit to use, reasons for the others, and statistics."""
     good = [row for row in rows if row.status == "ok"]
     lines = [f"{len(good)} of {len(rows)} videos are fit to use"]
     for reason, count in Counter(row.reason for row in rows if row.status != "ok").most_common():
@@ -112,13 +129,13 @@ def _tally(values: Iterator[str]) -> str:
     return shown if len(counted) <= 6 else f"{shown} and {len(counted) - 6} others"
 
 
-def _is_machines(error: DecodeError) -> bool:
-    """Whether another try, another machine or other permissions may read the same file."""
+def _is_system_error(error: DecodeError) -> bool:
+    """Whether the same file may be readable later, on another machine or with other permissions."""
     cause = error.__cause__
     return (
         error.reason == TIMED_OUT
         or isinstance(cause, (FileNotFoundError, PermissionError, MemoryError))
-        or (isinstance(cause, OSError) and cause.errno in _MACHINES)
+        or (isinstance(cause, OSError) and cause.errno in _SYSTEM_ERRNOS)
     )
 
 
@@ -147,8 +164,8 @@ def _read(path: str, depth: str, timeout_seconds: float) -> dict[str, Any]:
 
 
 def _examine_chunk(chunk: dict[str, str], *, depth: str, num_workers: int, timeout_seconds: float) -> Iterator[Health]:
-    """Examine files in processes; one that brings its process down is named, and the others are examined again."""
-    left = dict(chunk)
+    """Examine files in processes. If one crashes its process, find it by examining the rest one by one."""
+    remaining = dict(chunk)
     pool = ProcessPoolExecutor(num_workers)
     try:
         jobs = {
@@ -157,15 +174,15 @@ def _examine_chunk(chunk: dict[str, str], *, depth: str, num_workers: int, timeo
         }
         for job in as_completed(jobs):
             row = job.result()
-            del left[jobs[job]]
+            del remaining[jobs[job]]
             yield row
     except BrokenProcessPool:
-        if len(left) == 1:
-            ((name, path),) = left.items()
-            # It may be the file, or the system that was short of memory: only another try tells.
+        if len(remaining) == 1:
+            ((name, path),) = remaining.items()
+            # The file or a lack of memory: not known, so the file isn't marked as bad.
             yield Health(name, "unread", "reader crashed", depth, *(fingerprint(path) or (0, 0)))
             return
-        for name, path in left.items():
+        for name, path in remaining.items():
             yield from _examine_chunk({name: path}, depth=depth, num_workers=1, timeout_seconds=timeout_seconds)
     finally:
-        pool.shutdown(cancel_futures=True)  # an interruption doesn't wait for what hasn't begun
+        pool.shutdown(cancel_futures=True)  # don't wait for files that haven't started

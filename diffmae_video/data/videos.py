@@ -1,7 +1,7 @@
-"""A list of videos in flat arrays, so that loader workers share it and never copy it.
+"""A list of videos in flat arrays, which loader workers share without copies.
 
-A list of a million path strings is a million Python objects: every worker that so much as reads one writes
-its reference count, and ends up with its own copy of the page. Bytes and arrays have no such counts.
+A list of a million path strings is a million Python objects. Forked workers share their memory pages at first, but
+reading a str changes its reference count and copies the page. Bytes and arrays have no counts per item.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _SIDE = re.compile(rf"(?<![^\W\d_])({'|'.join(_SWAP)})(?![^\W\d_])")
 
 @dataclass(frozen=True, eq=False)
 class VideoList:
-    """Videos, their labels, and what may be done with them.
+    """Videos with labels, segments and rules for mirroring.
 
     Attributes:
-        root: folder that the names are relative to.
+        root: folder to which the names are relative.
         names: all names, joined, UTF-8.
-        ends: (n,) int64, where each name ends in ``names``.
+        ends: (n,) int64, end of each name in ``names``.
         labels: (n,) int64 lines of ``classes``; -1 for none.
-        classes: class names; empty where the list has none.
+        classes: class names; empty if the list has none.
         segments: (n, 2) float64 start and end seconds, NaN for the whole video; None if no video has one.
-        flip_allowed: whether a mirrored video still shows its class.
-        flip_labels: (classes,) int64 label that a mirrored video has; None where mirroring keeps it.
-        notes: what whoever uses the list should be shown: entries left out, and why.
-        num_frames: (n,) int64 images in a folder, as the list has it; -1 where it doesn't say; None if it never does.
+        flip_allowed: whether videos may be mirrored.
+        flip_labels: (classes,) int64, label of a mirrored video of each class; None if mirroring keeps all labels.
+        notes: messages to print for the user: entries left out, and why.
+        num_frames: (n,) int64, number of images in a folder as listed; -1 if not listed; None if no entry has it.
     """
 
     root: str
@@ -60,7 +60,13 @@ class VideoList:
         notes: Sequence[str] = (),
         num_frames: np.ndarray | None = None,
     ) -> VideoList:
-        """Pack ``names`` and ``labels``; see the attributes for the rest."""
+        """Pack names and labels into arrays.
+
+        Args:
+            names: paths relative to ``root``.
+            labels: one per name; -1 for none.
+            root, classes, segments, flip_allowed, notes, num_frames: see the attributes.
+        """
         encoded = [os.fsencode(name) for name in names]
         return cls(
             root=root,
@@ -78,7 +84,7 @@ class VideoList:
         return len(self.labels)
 
     def name(self, index: int) -> str:
-        """The path as the list has it."""
+        """The path as in the list."""
         begin = int(self.ends[index - 1]) if index else 0
         return os.fsdecode(self.names[begin : int(self.ends[index])])
 
@@ -87,7 +93,7 @@ class VideoList:
         return os.path.join(self.root, self.name(index))
 
     def segment(self, index: int) -> tuple[float, float] | None:
-        """Start and end seconds of the part that counts, or None for the whole video."""
+        """Start and end seconds of the labelled part, or None for the whole video."""
         if self.segments is None or np.isnan(self.segments[index, 0]):
             return None
         return float(self.segments[index, 0]), float(self.segments[index, 1])
@@ -98,54 +104,55 @@ class VideoList:
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> VideoList:
         """These videos only, in this order."""
-        picked = np.asarray(indices, dtype=np.int64)
-        encoded = [os.fsencode(self.name(int(i))) for i in picked]
+        indices = np.asarray(indices, dtype=np.int64)
+        encoded = [os.fsencode(self.name(int(i))) for i in indices]
         return replace(
             self,
             names=b"".join(encoded),
             ends=np.cumsum([len(name) for name in encoded], dtype=np.int64),
-            labels=self.labels[picked],
-            segments=None if self.segments is None else self.segments[picked],
-            num_frames=None if self.num_frames is None else self.num_frames[picked],
+            labels=self.labels[indices],
+            segments=None if self.segments is None else self.segments[indices],
+            num_frames=None if self.num_frames is None else self.num_frames[indices],
         )
 
-    def noted(self, note: str) -> VideoList:
+    def with_note(self, note: str) -> VideoList:
         """The same videos with one more note."""
         return replace(self, notes=(*self.notes, note))
 
     def reordered(self, classes: Sequence[str]) -> VideoList:
-        """The same videos with their labels counted in another order of class names.
+        """The same videos with labels for another order of the classes.
 
         Raises:
             UserError: a class of this list is not among ``classes``.
         """
-        place = {name: i for i, name in enumerate(classes)}
-        unknown = [name for name in self.classes if name not in place]
+        label_of = {name: i for i, name in enumerate(classes)}
+        unknown = [name for name in self.classes if name not in label_of]
         if unknown:
-            raise UserError(f"class {unknown[0]!r} is not among the {len(place)} given; compare the two classes.txt")
-        moved = np.array([place[name] for name in self.classes], dtype=np.int64)
-        labels = np.where(self.labels >= 0, moved[np.maximum(self.labels, 0)], -1) if len(moved) else self.labels
-        flipped = replace(self, labels=labels, classes=tuple(classes), flip_labels=None)
-        return flipped if self.flip_labels is None else with_flip_labels(flipped)
+            raise UserError(f"class {unknown[0]!r} is not among the {len(label_of)} given; compare the two classes.txt")
+        new_labels = np.array([label_of[name] for name in self.classes], dtype=np.int64)
+        # -1, no label, stays.
+        labels = np.where(self.labels >= 0, new_labels[np.maximum(self.labels, 0)], -1) if self.classes else self.labels
+        relabelled = replace(self, labels=labels, classes=tuple(classes), flip_labels=None)
+        return relabelled if self.flip_labels is None else with_flip_labels(relabelled)
 
 
 def with_flip_labels(videos: VideoList) -> VideoList:
-    """Allow mirroring: a mirrored video takes the class whose name has left and right exchanged.
+    """Allow mirroring: a mirrored video gets the class whose name has left and right exchanged.
 
-    Something-Something has such pairs ("Pushing something from left to right"). A class whose name names a side
-    and has no counterpart would be wrong when mirrored.
+    Something-Something has such pairs ("Pushing something from left to right"). A class with left or right in its name
+    but without a counterpart would get a wrong label.
 
     Raises:
         UserError: there is such a class, or the list has no class names.
     """
     if not videos.classes:
         raise UserError("flip needs class names to exchange left and right in; put classes.txt beside the list")
-    place = {name: i for i, name in enumerate(videos.classes)}
+    label_of = {name: i for i, name in enumerate(videos.classes)}
     mirrored = [mirrored_name(name) for name in videos.classes]
-    lone = [name for name, other in zip(videos.classes, mirrored, strict=True) if other not in place]
-    if lone:
-        raise UserError(f"class {lone[0]!r} has no counterpart with left and right exchanged; train without flip")
-    labels = np.array([place[name] for name in mirrored], dtype=np.int64)
+    unpaired = [name for name, other in zip(videos.classes, mirrored, strict=True) if other not in label_of]
+    if unpaired:
+        raise UserError(f"class {unpaired[0]!r} has no counterpart with left and right exchanged; train without flip")
+    labels = np.array([label_of[name] for name in mirrored], dtype=np.int64)
     return replace(videos, flip_allowed=True, flip_labels=labels)
 
 

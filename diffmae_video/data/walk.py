@@ -1,4 +1,4 @@
-"""Files below a folder, without what systems leave there; what was left out is counted, so that it can be said."""
+"""Find files below a folder, skipping hidden and system files; skipped entries are counted for a note."""
 
 from __future__ import annotations
 
@@ -10,47 +10,49 @@ from pathlib import Path
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
-# Beside hidden entries (".DS_Store", the "._a.mp4" of macOS archives): what archives and file servers add.
+# Folders that archives and file servers add, in addition to hidden entries (".DS_Store", "._a.mp4" in macOS archives).
 _SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "lost+found")
 
 
 def is_system(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, or a system's own."""
+    """Whether a file or folder of this name is hidden or belongs to a system."""
     return name.startswith(".") or name in _SYSTEM_FOLDERS
 
 
 def walk(root: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Folders below ``root`` in order, as :func:`os.walk` gives them, each once, following links.
+    """Like :func:`os.walk`, but sorted, following links, and visiting each folder once.
 
     Yields:
-        a folder's path relative to ``root`` ("" for itself), its files to consider, and its entries that are hidden
-        or a system's own (files and folders, the latter not entered).
+        a folder's path relative to ``root`` ("" for ``root``), its files, and its hidden and system entries (files and
+        folders, which are not entered).
 
     Raises:
-        OSError: a folder that can't be listed.
+        OSError: a folder can't be listed.
     """
 
     def fail(error: OSError) -> None:
         raise error
 
     seen: set[tuple[int, int]] = set()
-    for place, folders, files in os.walk(root, followlinks=True, onerror=fail):
-        found = os.stat(place)
-        if (found.st_dev, found.st_ino) in seen:  # a link back to a folder that was walked
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=fail):
+        stats = os.stat(folder)
+        if (stats.st_dev, stats.st_ino) in seen:  # a link to a folder that was visited; it may be a cycle
             folders.clear()
             continue
-        seen.add((found.st_dev, found.st_ino))
+        seen.add((stats.st_dev, stats.st_ino))
         system = [name for name in (*folders, *files) if is_system(name)]
+        # In place: os.walk enters what is left in this list.
         folders[:] = sorted(name for name in folders if not is_system(name))
-        below = os.path.relpath(place, root)
+        below = os.path.relpath(folder, root)
         yield "" if below == "." else below, sorted(name for name in files if not is_system(name)), system
 
 
 def files_below(root: str | Path, suffixes: Sequence[str]) -> tuple[list[str], Counter[str]]:
-    """Files with one of ``suffixes`` (any case) below ``root``, relative to it, in order; and what else is there.
+    """Files with one of ``suffixes`` (any case) below ``root``, and counts of everything else.
 
     Returns:
-        the paths, and how many entries of each kind were left out: a suffix, "no suffix" or "hidden".
+        sorted paths relative to ``root``, and the number of entries of each other kind: a suffix, "no suffix" or
+        "hidden".
     """
     found: list[str] = []
     left_out: Counter[str] = Counter()
@@ -64,8 +66,8 @@ def files_below(root: str | Path, suffixes: Sequence[str]) -> tuple[list[str], C
     return found, +left_out
 
 
-def tell_left_out(left_out: Counter[str]) -> str:
-    """Counts in words, such as "12 .txt, 3 hidden", the highest first."""
+def format_left_out(left_out: Counter[str]) -> str:
+    """Counts as text, the highest first, such as "12 .txt, 3 hidden"."""
     kinds = sorted(left_out, key=lambda kind: (-left_out[kind], kind))
-    told = ", ".join(f"{left_out[kind]} {kind}" for kind in kinds[:8])
-    return told if len(kinds) <= 8 else f"{told} and {len(kinds) - 8} other kinds"
+    summary = ", ".join(f"{left_out[kind]} {kind}" for kind in kinds[:8])
+    return summary if len(kinds) <= 8 else f"{summary} and {len(kinds) - 8} other kinds"

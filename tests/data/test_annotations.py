@@ -124,7 +124,7 @@ def test_folder_of_images_without_classes(tmp_path: Path) -> None:
         ("path,label\na.mp4,2\n", "a\nb\n", "list", r"l.csv:2: 'a.mp4': label 2 must be -1 for none, or 0\.\.1"),
         ("path,label\na.mp4,101\n", None, "ucf101", r"l.csv:2: .*label 101 must be .*0\.\.100"),
         ("a.mp4 0\n\nb.mp4 2\n", "a\nb\n", "list", r"l.csv:3: 'b.mp4': label 2 must be"),
-        ("a.mp4 0\n", "".join(f"{i}\n" for i in range(175)), "ssv2", "has 175 classes, ssv2 has 174; give"),
+        ("a.mp4 0\n", "".join(f"{i}\n" for i in range(175)), "ssv2", "has 175 classes, ssv2 has 174; set"),
         ("a.mp4 0\n", "a\n\nb\n", "list", "classes.txt:2: '': an empty line"),
         ("a.mp4 0\n", "a\nb\na\n", "list", "classes.txt:3: 'a': is line 1, too"),
         ("", None, "list", "no videos; see datasets/README.md"),

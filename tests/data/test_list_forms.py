@@ -181,8 +181,8 @@ def test_a_bad_row_is_named_by_its_line(folder: Path, row: str, words: str, befo
         ("a.mp4 " + "9" * 5000, "must end in an integer label"),
         ("7", "must end in an integer label"),
         ("a.mp4 -2", "label '-2' must be"),
-        ("a.mp4 30 117", "a part of a video by frame numbers isn't read"),
-        ("a.mp4 30 117 4", "a part of a video by frame numbers isn't read"),
+        ("a.mp4 30 117", "parts of videos by frame numbers are not supported"),
+        ("a.mp4 30 117 4", "parts of videos by frame numbers are not supported"),
         ("frames/7 40 4 1", "3 numbers after the name, line 1 has 2"),
         ("frames/7 4", "1 numbers after the name, line 1 has 2"),
         ("frames/7 0 4", "num_frames 0: must be at least 1"),
@@ -222,9 +222,9 @@ def test_starts_other_than_a_folders_first_image_are_refused(tmp_path: Path) -> 
     ("header", "words"),
     [
         ("path,label,split", "column 'split' is unknown"),
-        ("path,label,path", "column 'path' is there twice"),
+        ("path,label,path", "column 'path' is given twice; keep one"),
         ("path,label,start_seconds", "segments need both"),
-        ("label,youtube_id,time_start,time_end,split", "make a list of it with datasets/kinetics.py"),
+        ("label,youtube_id,time_start,time_end,split", "convert it with datasets/kinetics.py"),
         ("video label", "must end in an integer label"),
     ],
 )

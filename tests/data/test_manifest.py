@@ -142,15 +142,15 @@ def test_what_training_leaves_out_and_why(tmp_path: Path) -> None:
     assert [fit.name(i) for i in range(len(fit))] == ["ok", "changed", "removed", "arrived", "new"]
     assert fit.labels.tolist() == [0, 3, 4, 6, 7]
     assert fit.notes == (
-        f"{tmp_path / 'm.csv'}: 3 of 8 videos left out (1 x damaged, 1 x timed out, 1 x not there, or not to be read); "
-        "2 faulty ones changed since and are used; 1 were never scanned and are used",
+        f"{tmp_path / 'm.csv'}: 3 of 8 videos left out (1 x damaged, 1 x timed out, 1 x missing, or not readable); "
+        "2 faulty ones have changed since and are used; 1 were never scanned and are used",
     )
 
 
 def test_nothing_left_names_a_file_that_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("path,label\na.mp4,0\n")
     manifest = write(tmp_path / "m.csv", Health("a.mp4", "unread", "no such file", "full", 0, 0))
-    with pytest.raises(UserError, match=r"1 of 1 videos left out .*; such as videos/a.mp4: check the root, or scan"):
+    with pytest.raises(UserError, match=r"1 of 1 videos left out .*; the first is videos/a.mp4: check the root, or"):
         read_videos(tmp_path / "l.csv", root="videos", manifest=manifest)
 
 

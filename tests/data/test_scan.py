@@ -54,7 +54,7 @@ def rows(collection: Path) -> dict[str, Health]:
 def test_scan_says_what_is_fit(collection: Path) -> None:
     ran = command(collection)
     assert ran.returncode == 1, ran.stderr
-    assert "0 of 5 videos as" in ran.stdout
+    assert "0 of 5 videos are up to date in" in ran.stdout
     assert "2 of 5 videos are fit to use" in ran.stdout
     found = rows(collection)
     good, other = found["good, one.mp4"], found["other.webm"]
@@ -77,7 +77,7 @@ def test_scan_goes_on_where_it_was(collection: Path) -> None:
     (collection / "m.csv").write_text("".join(marked[:-1]) + marked[-1][:5])
     ran = command(collection)
     assert ran.returncode == 1
-    assert "3 of 5 videos as" in ran.stdout  # the missing one is looked for again, but its row isn't repeated
+    assert "3 of 5 videos are up to date in" in ran.stdout  # the missing one is tried again, its row not repeated
     again = (collection / "m.csv").read_text().splitlines(keepends=True)
     assert again == [*marked[:-1], lines[-1]]
 
@@ -88,7 +88,7 @@ def test_a_wrong_root_does_not_outlive_its_scan(collection: Path) -> None:
         "--manifest", collection / "m.csv", "--workers", "1",
     )  # fmt: skip
     assert wrong.returncode == 1
-    assert f"none is there, such as {collection / 'vidoes'}/good, one.mp4: check --root" in wrong.stdout
+    assert f"none exists, the first is {collection / 'vidoes'}/good, one.mp4: check --root" in wrong.stdout
     assert "2 of 5 videos are fit to use" in command(collection).stdout
     assert kept(collection) == ["good, one.mp4", "other.webm"]
 
@@ -99,7 +99,7 @@ def test_a_repaired_file_is_examined_again(collection: Path) -> None:
     shutil.copy(collection / "videos/other.webm", collection / "videos/gone.mp4")
     assert kept(collection) == ["cut.mp4", "gone.mp4", "good, one.mp4", "other.webm"]
     ran = command(collection)
-    assert "3 of 5 videos as" in ran.stdout
+    assert "3 of 5 videos are up to date in" in ran.stdout
     assert "4 of 5 videos are fit to use" in ran.stdout
     (collection / "videos/good, one.mp4").write_bytes(b"damaged since")
     assert "3 of 5 videos are fit to use" in command(collection).stdout
@@ -113,10 +113,10 @@ def test_a_quick_scan_does_not_stand_for_a_full_one(collection: Path) -> None:
     (collection / "videos/cut.mp4").write_bytes(whole[: middle - 200] + bytes(400) + whole[middle + 200 :])
     assert "3 of 5 videos are fit to use" in command(collection, "--quick").stdout
     full = command(collection)
-    assert "1 of 5 videos as" in full.stdout  # the empty one
+    assert "1 of 5 videos are up to date in" in full.stdout  # the empty one
     assert "2 of 5 videos are fit to use" in full.stdout
     again = command(collection, "--quick")
-    assert "4 of 5 videos as" in again.stdout
+    assert "4 of 5 videos are up to date in" in again.stdout
     assert "2 of 5 videos are fit to use" in again.stdout
 
 
@@ -132,7 +132,7 @@ def test_the_bar_counts_this_list(collection: Path) -> None:
         "--manifest", collection / "m.csv", "--workers", "1",
     )  # fmt: skip
     assert ran.returncode == 0
-    assert "1 of 2 videos as" in ran.stdout
+    assert "1 of 2 videos are up to date in" in ran.stdout
     assert "2 of 2 videos are fit to use" in ran.stdout
     assert re.search(r"100%\|#+\| 2/2 \[", ran.stderr)
 
@@ -149,7 +149,7 @@ def test_training_says_what_the_manifest_leaves_out(collection: Path) -> None:
     (note,) = videos.notes
     assert note.startswith(f"{collection / 'm.csv'}: 3 of 5 videos left out (")
     assert "1 x empty file" in note
-    assert "1 x not there, or not to be read" in note
+    assert "1 x missing, or not readable" in note
 
 
 def test_a_crash_of_the_reader_is_one_unread_video(collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +236,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(collection: Path, monkeypatch
     ran = command(collection)
     assert ran.returncode == 2
     last = ran.stderr.splitlines()[-1]
-    assert last.startswith(f"error: {collection / 'm.csv'}: No space left on device; the rows before are kept")
+    assert last.startswith(f"error: {collection / 'm.csv'}: No space left on device; the rows so far are kept")
     monkeypatch.undo()
     assert (collection / "m.csv").read_bytes() == before + b"gone"
     assert "3 of 5 videos are fit to use" in command(collection).stdout

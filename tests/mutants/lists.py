@@ -80,14 +80,14 @@ MUTANTS = [
         f"{TEST_ANNOTATIONS}::test_wrong_lists",
     ),
     Mutant(
-        "videos beside class folders are left out without a word",
+        "videos beside class folders are silently left out",
         ANNOTATIONS,
-        "    if classes and top:",
-        "    if classes and len(top) > len(found):",
+        "    if classes and top_level:",
+        "    if classes and len(top_level) > len(found):",
         f"{TEST_ANNOTATIONS}::test_videos_beside_class_folders_are_refused",
     ),
     Mutant(
-        "what isn't there is remembered as bad",
+        "a missing file is remembered as bad",
         SCAN,
         "isinstance(cause, (FileNotFoundError, PermissionError, MemoryError))",
         "isinstance(cause, MemoryError)",
@@ -101,10 +101,10 @@ MUTANTS = [
         f"{TEST_MANIFEST}::test_which_rows_spare_a_look",
     ),
     Mutant(
-        "a row holds whatever became of the file",
+        "a row is valid for a changed file",
         MANIFEST,
-        "row = self._rows[name].get(now) if now is not None else None",
-        "row = next(iter(self._rows[name].values())) if now is not None else None",
+        "row = self._rows[name].get(current) if current is not None else None",
+        "row = next(iter(self._rows[name].values())) if current is not None else None",
         f"{TEST_MANIFEST}::test_which_rows_spare_a_look",
     ),
     Mutant(
@@ -131,8 +131,8 @@ MUTANTS = [
     Mutant(
         "what the disk didn't take of a row is dropped",
         MANIFEST,
-        "            while left:",
-        "            if left:",
+        "            while remaining:",
+        "            if remaining:",
         f"{TEST_SCAN}::test_a_full_disk_is_one_line_and_loses_nothing",
     ),
     Mutant(

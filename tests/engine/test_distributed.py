@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -13,9 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
+from diffmae_video.engine import device
 from diffmae_video.engine.checkpoint import load_checkpoint, save_checkpoint
 from diffmae_video.engine.device import _disagreement, choose_device
 from diffmae_video.engine.distributed import (
@@ -276,14 +279,14 @@ def test_a_gpu_that_is_not_there(name: str, visible: int, local_rank: int, monke
         choose_device(name, local_rank=local_rank)
 
 
-def disagree(device: str, gpus: list[str]) -> int:
+def disagree(name: str, gpus: list[str]) -> int:
     """Ranks that see these GPUs: "" for none."""
     gpu = gpus[int(os.environ["RANK"])]
     torch.cuda.is_available = lambda: bool(gpu)
     torch.cuda.device_count = lambda: len(gpu[:1])
     torch.cuda.get_device_properties = lambda device: SimpleNamespace(uuid=gpu)
     try:
-        start_world(device)
+        start_world(name)
     except WorldError as error:
         print(error)
         return 2
@@ -309,6 +312,22 @@ def test_ranks_whose_devices_do_not_fit_all_end(
         assert words in log
         if "" in gpus and (device == "auto" or rank != gpus.index("")):
             assert f"rank {gpus.index('')} (host" in log
+
+
+def test_rank_0_stays_until_all_have_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may hold the store: gone too early, the others would see a lost connection instead of the reason."""
+    store, waits = dist.HashStore(), []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    beside = dist.PrefixStore("diffmae/device/0", store)
+    beside.set("1", json.dumps({"host": "gpu1", "type": "cuda", "gpu": "a", "error": ""}))
+
+    def wait(seconds: float) -> None:
+        waits.append(beside.add("read", 1 if len(waits) == 2 else 0))  # rank 1 reads while rank 0 waits
+
+    monkeypatch.setattr(device, "time", SimpleNamespace(sleep=wait, monotonic=lambda: 0.0))
+    with pytest.raises(WorldError, match=r"rank 0 \(host .* would compute on cpu, the other 1 on cuda"):
+        device.agree_on_device(store, "auto", rank=0, size=2, local_rank=0)
+    assert waits == [1, 1, 2]
 
 
 def test_many_ranks_are_named_shortly() -> None:

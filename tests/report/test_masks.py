@@ -85,6 +85,13 @@ def test_a_mask_film_moves_with_the_film(wide: Film, tmp_path: Path) -> None:
         assert torch.equal(again, hidden)
 
 
+def test_a_box_hides_from_its_first_frame_to_before_its_last(wide: Film) -> None:
+    hidden = parse_mask("box:320,10,4,4,3,21", wide, **CUBES, seed=0)
+    frames = hidden.unflatten(-1, (2, 16)).any(-1)  # (3, 2, 2): of window, clip, time
+    # Frames 0...2 alone are seen; cubes of two frames reach from 0 to 2, 1 to 3, 4 to 6, ...
+    assert frames.tolist() == [[[False, True], [True, True]], [[True, True]] * 2, [[True, True], [True, False]]]
+
+
 def test_a_folder_of_masks_is_read_in_the_films_order(wide: Film, tmp_path: Path) -> None:
     for number in range(24):
         white = np.zeros((272, 640), dtype=bool)

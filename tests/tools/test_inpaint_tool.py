@@ -25,7 +25,7 @@ from diffmae_video.report.fillers import hidden_pixels
 from diffmae_video.report.film import open_film, read_windows
 from diffmae_video.report.inpainting import FILLINGS, Sampling, fill_windows
 from diffmae_video.report.masks import parse_mask
-from diffmae_video.report.video import write_video
+from diffmae_video.report.video import open_writer, write_video
 
 
 def run_tool(run: Path, video: Path, out: Path, *arguments: str) -> int:
@@ -164,6 +164,33 @@ def test_the_whole_film_comes_out_at_its_own_rate(
         levels = [picture[-8 * (len(picture) // 32) :, :32].mean() for _, picture in shown]
         np.testing.assert_allclose(levels, pixels[:, 30:, 6:46].mean((1, 2, 3)), atol=3)
         assert len(shown) == frames
+
+
+def test_a_film_of_no_constant_rate_keeps_its_times(pretrained: Path, tmp_path: Path) -> None:
+    seconds = [0.0, 0.04, 0.08, 0.5, 0.52, 2.0]
+    with open_writer(tmp_path / "film.mp4", fps=2.5, crf=4) as writer:
+        for level, second in enumerate(seconds):
+            writer.write(np.full((32, 32, 3), 20 * level, dtype=np.uint8), second=second)
+    assert run_tool(pretrained, tmp_path / "film.mp4", tmp_path / "out", "--steps", "1") == 0
+    with av.open(str(tmp_path / "out" / "inpainted.mp4")) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    np.testing.assert_allclose(times, seconds, atol=1e-4)
+
+
+def test_each_frame_is_measured_once(pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten frames in windows of 8: the second has 6 frames of the first again."""
+    pixels = np.random.default_rng(0).integers(0, 255, (10, 32, 32, 3), dtype=np.uint8)
+    write_video(tmp_path / "film.mp4", pixels, fps=10, crf=4)
+    counts: list[int] = []
+    add = inpainting.Measure.add
+
+    def counted(self: inpainting.Measure, original: torch.Tensor, filled: torch.Tensor, hidden: torch.Tensor) -> None:
+        counts.append(int(hidden.sum()))
+        add(self, original, filled, hidden)
+
+    monkeypatch.setattr(inpainting.Measure, "add", counted)
+    assert run_tool(pretrained, tmp_path / "film.mp4", tmp_path / "out", "--mask", "centre", "--max-clips", "9") == 0
+    assert sum(counts) == len(FILLINGS) * 10 * 16 * 16
 
 
 def test_a_limit_is_said(

@@ -405,7 +405,7 @@ ROWS: dict[str, Row] = {
 BASE = (
     "output_dir={folder}/run", "data.root={videos}", "data.train_list={videos}/train.csv",
     "data.val_list={videos}/val.csv", "data.num_frames=4", "data.crop_size=32", "model.size=micro",
-    "model.patch_size=8",
+    "model.patch_size=8", "finetune.eval_epochs=1",  # a validation to look at
 )  # fmt: skip
 VARIANTS = {
     "base": (),
@@ -447,8 +447,9 @@ def leave_weights(recipe: Recipe) -> None:
         "model": dict(classifier.state_dict()), "ema": {},
     }  # fmt: skip
     run = Path(recipe.output_dir)
-    first = run / "pretrain" / "weights.pt" if recipe.finetune.init == "pretrain" else Path(recipe.finetune.init)
-    save_checkpoint(first, {**saved, "stage": "pretrain"})
+    for path in (run / "pretrain" / "weights.pt", recipe.pretrain.init, recipe.finetune.init):
+        if str(path) not in ("none", "pretrain"):
+            save_checkpoint(path, {**saved, "stage": "pretrain"})
     for path in (run / "finetune" / "weights.pt", run / "finetune" / "checkpoints" / "best.pt"):
         save_checkpoint(path, saved)
 

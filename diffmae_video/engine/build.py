@@ -27,7 +27,7 @@ from diffmae_video.model import (
     VideoClassifier,
 )
 from diffmae_video.recipe import Recipe
-from diffmae_video.recipe.rules import check_mixing, decoder_shape
+from diffmae_video.recipe.rules import check_batch, decoder_shape
 from diffmae_video.recipe.schema import FinetuneRecipe, TrainRecipe
 from diffmae_video.sizes import SIZES
 
@@ -222,14 +222,7 @@ def build_plan(recipe: Recipe, stage: str, *, num_videos: int, world_size: int) 
         UserError: the batch can't be shared out equally over ranks and accumulation steps, or not in pairs for mixup.
     """
     train = stage_section(recipe, stage)
-    parts = world_size * train.accumulation
-    if train.batch_size % parts:
-        raise UserError(
-            f"{stage}.batch_size={train.batch_size}: must be a multiple of ranks ({world_size}) x {stage}.accumulation "
-            f"({train.accumulation}); use {math.ceil(train.batch_size / parts) * parts}"
-        )
-    if stage == "finetune":
-        check_mixing(recipe, ranks=world_size)
+    check_batch(recipe, stage, ranks=world_size)
     steps_per_epoch = num_videos / train.batch_size
 
     def steps(epochs: float) -> int:

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 import torch.distributed as dist
 
-from diffmae_video.command_line import is_user_error
+from diffmae_video.command_line import USER_ERROR, error_line, is_user_error
 
 BEAT_SECONDS = 1.0
 DEAD_SECONDS = 40.0
@@ -63,8 +63,9 @@ class Heartbeat:
         if self._stopping.is_set():
             return
         self._halt()
-        code = 2 if is_user_error(error) else 1
-        last = traceback.format_exception_only(error)[-1].strip()
+        code, last = 1, traceback.format_exception_only(error)[-1].strip()
+        if is_user_error(error):
+            code, last = USER_ERROR, error_line(error)
         with contextlib.suppress(RuntimeError):
             reason = f"{code} rank {self.rank} (host {socket.gethostname()}) failed: {last}"
             self._store.compare_set(_FAILED, "", reason)  # the first to fail is the cause of the others

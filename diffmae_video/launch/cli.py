@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def _submit_parser() -> argparse.ArgumentParser:
 
 def _submit(args: argparse.Namespace) -> int:
     points = _points(args)
+    if points[0].recipe.slurm.stages and not args.split_stages:
+        print("note: slurm.stages is not used without --split-stages", file=sys.stderr)
     phases = plan_phases(points, split_stages=args.split_stages)
     folder = _output_folder(points)
     check_folder(folder)

@@ -39,11 +39,7 @@ class Point:
     params: dict[str, str] = field(default_factory=dict)
 
     def for_stage(self, stage: str) -> Recipe:
-        """The recipe of a job that runs one stage only, with the resources of that stage.
-
-        Raises:
-            RecipeError: ``slurm.stages`` names an unknown resource or a value of the wrong type.
-        """
+        """The recipe of a job that runs one stage only, with the resources of that stage."""
         resources = self.recipe.slurm.stages.get(stage) or {}
         stage_overrides = [f"stages=[{stage}]", *(f"slurm.{key}={value}" for key, value in resources.items())]
         return load_recipe(self.cfg, [*self.overrides, *stage_overrides])

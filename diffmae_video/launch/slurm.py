@@ -24,6 +24,7 @@ from pathlib import Path
 import submitit
 from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
 
+from diffmae_video.command_line import error_line, is_user_error
 from diffmae_video.engine.place import rendezvous_port
 from diffmae_video.launch.records import (
     Attempt,
@@ -177,7 +178,7 @@ class TrainingJob:
 
 
 def _make_failure(env: Place, error: Exception) -> Failure:
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    text = error_line(error) if is_user_error(error) else " ".join(f"{type(error).__name__}: {error}".split())
     return Failure(
         job=env.job,
         restart=env.restart,

@@ -30,7 +30,8 @@ from diffmae_video.launch.slurm import TrainingJob
 from diffmae_video.launch.snapshot import take_snapshot
 from diffmae_video.launch.table import is_finished, latest_jobs, read_rows
 from diffmae_video.recipe import Recipe, dump_recipe
-from diffmae_video.recipe.schema import STAGES, SlurmRecipe
+from diffmae_video.recipe.rules import check_batch
+from diffmae_video.recipe.schema import SlurmRecipe
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,21 @@ def plan_phases(points: Sequence[Point], *, split_stages: bool) -> list[Phase]:
     """One phase with all stages, or with ``split_stages`` one phase per stage.
 
     Raises:
-        UserError: with ``split_stages``, the points differ in their stages.
+        UserError: with ``split_stages``, the points differ in their stages; or a batch can't be shared out over the
+            ranks of its job.
     """
+    phases = _phases(points, split_stages=split_stages)
+    for phase in phases:
+        for recipe in phase.recipes:
+            for stage in recipe.stages:
+                if stage != "test":
+                    check_batch(recipe, stage, ranks=phase.slurm.nodes * tasks_per_node(phase.slurm))
+    return phases
+
+
+def _phases(points: Sequence[Point], *, split_stages: bool) -> list[Phase]:
     if not split_stages:
         return [Phase("run", tuple(point.recipe for point in points))]
-    unknown = sorted(set(points[0].recipe.slurm.stages) - set(STAGES))
-    if unknown:
-        raise UserError(f"slurm.stages.{unknown[0]}: no such stage; there are {', '.join(STAGES)}")
     stages = {tuple(point.recipe.stages) for point in points}
     if len(stages) > 1:
         raise UserError("--split-stages: the points differ in their stages; submit them separately")

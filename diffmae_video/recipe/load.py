@@ -23,8 +23,8 @@ from typing import Any
 
 import yaml
 
-from diffmae_video.recipe.rules import RecipeError, check
-from diffmae_video.recipe.schema import Recipe
+from diffmae_video.recipe.rules import RecipeError, check, check_value
+from diffmae_video.recipe.schema import STAGES, Recipe, SlurmRecipe
 
 # {old name of a key: its new name}. A recipe with an old name is refused with a line that says the new one.
 RENAMED = {
@@ -59,10 +59,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     recipe = _build(Recipe, "", values.by_name)
     try:
         check(recipe)
+        _check_resources(recipe.slurm)
     except RecipeError as error:
         # Name the line or override that set the key at fault; every rule's message starts with its key.
         key = re.split("[=:]", str(error), maxsplit=1)[0]
-        raise RecipeError(f"{values.sources.get(key, path)}: {error}") from None
+        raise RecipeError(f"{values.source_of(key) or path}: {error}") from None
     return recipe
 
 
@@ -184,6 +185,12 @@ class _Values:
         self.by_name: dict[str, Any] = {}
         self.sources: dict[str, str] = {}
 
+    def source_of(self, name: str) -> str:
+        """What set a key, or an entry of a mapping, last; empty for neither."""
+        while name and name not in self.sources:
+            name = name.rpartition(".")[0]
+        return self.sources.get(name, "")
+
     def read_section(self, prefix: str, node: yaml.MappingNode, *, source_of: Callable[[yaml.Node], str]) -> None:
         """Set the keys of a section; ``prefix`` is its name with a dot, or empty."""
         for word, value in pairs(node):
@@ -196,6 +203,8 @@ class _Values:
         key = _schema()[name]
         if key.section is None:
             self.by_name[name] = _read_value(name, key, node)
+            for entry in [entry for entry in self.sources if entry.startswith(f"{name}.")]:
+                del self.sources[entry]
             self.sources[name] = source_of(node)
         elif isinstance(node, yaml.MappingNode):
             self.read_section(f"{name}.", node, source_of=source_of)
@@ -214,6 +223,7 @@ def _apply(values: _Values, override: str) -> None:
         key = _schema().get(name)
         if key is None:
             _set_entry(values, name, text)
+            values.sources[name] = source
         else:
             # Only lists and mappings are parsed as YAML: any other text is the value itself, whatever it looks like.
             in_brackets = text.lstrip()[:1] in ("[", "{") and key.type is not str
@@ -239,6 +249,23 @@ def _set_entry(values: _Values, name: str, text: str) -> None:
 def _mapping_depth(kind: Any) -> int:
     """1 for dict[str, str], 2 for dict[str, dict[str, str]], 0 for other types."""
     return 1 + _mapping_depth(typing.get_args(kind)[1]) if typing.get_origin(kind) is dict else 0
+
+
+def _check_resources(slurm: SlurmRecipe) -> None:
+    """Hold slurm.stages to the keys of slurm that it replaces for a stage."""
+    specs = {spec.name: spec for spec in dataclasses.fields(SlurmRecipe) if spec.name not in ("extra", "stages")}
+    for stage, resources in slurm.stages.items():
+        if stage not in STAGES:
+            raise RecipeError(f"slurm.stages.{stage}: no such stage; there are {', '.join(STAGES)}")
+        for word, text in resources.items():
+            name = f"slurm.stages.{stage}.{word}"
+            if word not in specs:
+                raise RecipeError(f"{name}={text}: a stage can have its own {', '.join(specs)}")
+            try:
+                value = _read_value(name, _schema()[f"slurm.{word}"], _scalar_node(text))
+            except NodeError as error:
+                raise RecipeError(str(error)) from None
+            check_value(name, specs[word], value)
 
 
 def _scalar_node(text: str) -> yaml.ScalarNode:

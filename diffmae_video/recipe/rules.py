@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,16 +20,15 @@ class RecipeError(UserError):
 def check(recipe: Recipe) -> None:
     """Raise :class:`RecipeError` for the first rule that ``recipe`` breaks."""
     for name, spec, value in walk(recipe):
-        for item in value if isinstance(value, list) else [value]:
-            _check_choice(name, item, spec.metadata["choices"])
-            _check_bounds(name, item, spec.metadata["bounds"])
-    for rule in (_check_cubes, _check_mask, _check_decoder, _check_objective, _check_stages, _check_lengths):
+        check_value(name, spec, value)
+    _check_output_dir(recipe)
+    rules = (_check_cubes, _check_mask, _check_decoder, _check_objective, _check_stages, _check_lengths, _check_extra)
+    for rule in rules:
         rule(recipe)
     if recipe.finetune.rand_augment:
         _check_rand_augment(recipe.finetune.rand_augment)
     for section in ("pretrain", "finetune"):
         _check_training(section, getattr(recipe, section), recipe)
-    check_mixing(recipe, ranks=1)
 
 
 def walk(section: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
@@ -39,6 +39,13 @@ def walk(section: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fiel
             yield from walk(value, f"{prefix}{spec.name}.")
         else:
             yield f"{prefix}{spec.name}", spec, value
+
+
+def check_value(name: str, spec: dataclasses.Field[Any], value: Any) -> None:
+    """Raise :class:`RecipeError` where ``value``, or an item of it, breaks the choices or bounds of its field."""
+    for item in value if isinstance(value, list) else [value]:
+        _check_choice(name, item, spec.metadata["choices"])
+        _check_bounds(name, item, spec.metadata["bounds"])
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -54,6 +61,11 @@ def _check_bounds(name: str, value: Any, bounds: str) -> None:
     below = value <= high if bounds[-1] == "]" else value < high
     if not (above and below):
         raise RecipeError(f"{name}={value}: must lie in {bounds}")
+
+
+def _check_output_dir(recipe: Recipe) -> None:
+    if not recipe.output_dir.strip():
+        raise RecipeError(f"output_dir={recipe.output_dir}: must name the run's folder, as runs/NAME; . is this one")
 
 
 def _nearest_multiples(value: int, divisor: int) -> str:
@@ -181,6 +193,36 @@ def _check_lengths(recipe: Recipe) -> None:
         raise RecipeError(f"data.std={recipe.data.std}: must be above 0")
 
 
+# What slurm.extra can't set, since a key of its own does, or tools/submit.py itself.
+_SBATCH_KEYS = {
+    "partition": "slurm.partition",
+    "account": "slurm.account",
+    "qos": "slurm.qos",
+    "nodes": "slurm.nodes",
+    "ntasks-per-node": "slurm.gpus_per_node or slurm.tasks_per_node",
+    "gpus-per-node": "slurm.gpus_per_node",
+    "cpus-per-task": "slurm.cpus_per_task",
+    "mem": "slurm.mem_gb",
+    "time": "slurm.hours",
+    "signal": "slurm.signal_delay_seconds",
+    "array": "--sweep",
+    "output": "output_dir",
+    "error": "output_dir",
+    "open-mode": "",
+}
+
+
+def _check_extra(recipe: Recipe) -> None:
+    for name in recipe.slurm.extra:
+        option = name.replace("_", "-")
+        if not re.fullmatch("[A-Za-z][A-Za-z-]*", option):
+            raise RecipeError(f"slurm.extra.{name}: must be the name of an sbatch option, as constraint")
+        if option in _SBATCH_KEYS:
+            instead = _SBATCH_KEYS[option]
+            remedy = f"set {instead}" if instead else "leave it out"
+            raise RecipeError(f"slurm.extra.{name}: tools/submit.py sets it; {remedy}")
+
+
 def _check_rand_augment(text: str) -> None:
     from diffmae_video.data.rand_augment import RandAugment  # late: it imports torch
 
@@ -195,11 +237,7 @@ def _check_training(section: str, train: TrainRecipe, recipe: Recipe) -> None:
         raise RecipeError(
             f"{section}.warmup_epochs={train.warmup_epochs:g}: must be below {section}.epochs ({train.epochs:g})"
         )
-    if train.batch_size % train.accumulation:
-        raise RecipeError(
-            f"{section}.batch_size={train.batch_size}: must be a multiple of {section}.accumulation "
-            f"({train.accumulation})"
-        )
+    check_batch(recipe, section, ranks=1)
     low, high = [*train.crop_scale, math.nan, math.nan][:2]
     if len(train.crop_scale) != 2 or not 0 < low <= high <= 1:
         raise RecipeError(
@@ -212,16 +250,28 @@ def _check_training(section: str, train: TrainRecipe, recipe: Recipe) -> None:
         )
 
 
-def check_mixing(recipe: Recipe, *, ranks: int) -> None:
-    """Mixup and CutMix pair the clips of a forward pass: their number must be even.
+def check_batch(recipe: Recipe, stage: str, *, ranks: int) -> None:
+    """A training stage's batch is shared out equally over ranks and accumulation, for mixup in pairs of clips.
 
-    One rank stands for none known yet: what is odd there is odd, or no whole number, on any number of ranks.
+    One rank stands for none known yet: what can't be shared out then can't be on any number of ranks.
 
     Raises:
-        RecipeError: with the number and what makes it even.
+        RecipeError: with the number and what makes it possible.
     """
+    train = recipe.pretrain if stage == "pretrain" else recipe.finetune
+    parts = ranks * train.accumulation
+    if train.batch_size % parts:
+        raise RecipeError(
+            f"{stage}.batch_size={train.batch_size}: must be a multiple of ranks ({ranks}) x {stage}.accumulation "
+            f"({train.accumulation}); use {math.ceil(train.batch_size / parts) * parts}"
+        )
+    if stage == "finetune" and "finetune" in recipe.stages:
+        _check_mixing(recipe, ranks=ranks)
+
+
+def _check_mixing(recipe: Recipe, *, ranks: int) -> None:
     train = recipe.finetune
-    if "finetune" not in recipe.stages or not (train.mixup or train.cutmix):
+    if not (train.mixup or train.cutmix):
         return
     parts = ranks * train.accumulation
     clips = train.batch_size // parts * train.clips_per_video

@@ -209,8 +209,12 @@ def test_a_rank_that_raises_takes_the_job_down(run_ranks: Callable[..., list[int
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        (UserError("this folder belongs to another run"), 2, "UserError: this folder belongs to another run"),
-        (PermissionError(13, "Permission denied", "/root/x"), 2, "Permission denied: '/root/x'"),
+        (UserError("this folder belongs to another run"), 2, "failed: this folder belongs to another run\n"),
+        (
+            PermissionError(13, "Permission denied", "/root/x"),
+            2,
+            "failed: /root/x: Permission denied; check the path",
+        ),
         (ValueError("ours"), 1, "ValueError: ours"),
     ],
 )

@@ -13,6 +13,7 @@ import cloudpickle
 import pytest
 import submitit
 
+from diffmae_video.errors import UserError
 from diffmae_video.launch import local, submission
 from diffmae_video.launch.cli import submit_main, sweep_main
 from diffmae_video.launch.epilogue import conclude
@@ -152,3 +153,29 @@ def test_in_this_process_by_the_debug_executor(tiny_recipe: Path, tmp_path: Path
     assert read_failures(tmp_path / "run", attempt.job, 0) == []
     settings = {"job": attempt.job, "restart": 0, "exit_code": 0, "slurm_state": "running", "max_requeues": 0}
     assert conclude(str(tmp_path / "run"), **settings).end == "finished"
+
+
+@pytest.mark.usefixtures("_restore_process")
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UserError("a.csv:3: no label"), "a.csv:3: no label"),
+        (FileNotFoundError(2, "No such file or directory", "/x"), "/x: No such file or directory; check the path"),
+        (ZeroDivisionError("by 0"), "ZeroDivisionError: by 0"),
+    ],
+)
+def test_a_mistake_is_recorded_by_its_line_and_a_fault_by_its_class(
+    error: Exception, line: str, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    def fail(recipe: str) -> int:
+        raise error
+
+    os.environ |= {"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": "7", "SUBMITIT_LOCAL_NTASKS": "1"}
+    os.environ |= {"SUBMITIT_LOCAL_NODEID": "0", "SUBMITIT_LOCAL_GLOBALID": "0", "SUBMITIT_LOCAL_LOCALID": "0"}
+    os.environ["SUBMITIT_LOCAL_JOB_NUM_NODES"] = "1"
+    output_dir = str(tmp_path / "run")
+    job = TrainingJob(recipe=str(tiny_recipe), run=fail, output_dir=output_dir, workdir=str(tmp_path), max_requeues=0)
+    with pytest.raises(type(error)):
+        job()
+    (failure,) = read_failures(output_dir, "7", 0)
+    assert failure.error.startswith(line)

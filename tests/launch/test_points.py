@@ -152,9 +152,3 @@ def test_a_stage_of_its_own_has_its_own_resources(cfg: str) -> None:
     test, pretrain = point.for_stage("test"), point.for_stage("pretrain")
     assert (test.stages, test.slurm.nodes, test.slurm.hours) == (["test"], 1, 0.5)
     assert (pretrain.stages, pretrain.slurm.nodes, pretrain.slurm.hours) == (["pretrain"], 8, 24.0)
-
-
-@pytest.mark.parametrize(("resource", "words"), [("nods=1", "slurm.nods"), ("nodes=many", "slurm.nodes")])
-def test_a_stages_bad_resource(cfg: str, resource: str, words: str) -> None:
-    with pytest.raises(RecipeError, match=words):
-        single_point(cfg, [f"slurm.stages.test.{resource}"]).for_stage("test")

@@ -69,7 +69,9 @@ def test_a_dry_run_of_a_sweep_and_of_a_chain(cfg: str, capsys: pytest.CaptureFix
     assert sbatch_options(capsys.readouterr().out)["array"] == "0-2%2"
     stages = ["slurm.stages.test.nodes=1", "slurm.stages.test.hours=2", "--split-stages"]
     assert submit_main(["--cfg", cfg, "--dry-run", *stages]) == 0
-    scripts = capsys.readouterr().out.split("#!/bin/bash")[1:]
+    out, error = capsys.readouterr()
+    assert not error
+    scripts = out.split("#!/bin/bash")[1:]
     options = [sbatch_options(script) for script in scripts]
     assert [(a["job-name"], a["nodes"], a["time"]) for a in options] == [
         ("runs-pretrain", "8", "4320"),
@@ -83,7 +85,14 @@ def test_a_dry_run_of_a_sweep_and_of_a_chain(cfg: str, capsys: pytest.CaptureFix
     [
         (["--sweep", "seed=0,1", "--sweep-file", "x.yaml"], "--sweep and --sweep-file: give one of them"),
         (["--sweep", "stages=[pretrain],[finetune]", "--split-stages"], "the points differ in their stages"),
-        (["slurm.stages.tset.nodes=1", "--split-stages"], "slurm.stages.tset: no such stage"),
+        (["pretrain.batch_size=96"], "pretrain.batch_size=96: must be a multiple of ranks (64)"),
+        (["stages=finetune", "finetune.batch_size=64", "finetune.mixup=0.8"], "with 64 ranks"),
+        (["--local", "finetune.batch_size=96"], "finetune.batch_size=96: must be a multiple of ranks (64)"),
+        (["--sweep", "pretrain.batch_size=64,65"], "pretrain.batch_size=65: must be a multiple of ranks (64)"),
+        (
+            ["--split-stages", "slurm.stages.finetune.nodes=3"],
+            "must be a multiple of ranks (24)",
+        ),
     ],
 )
 def test_bad_arguments(cfg: str, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,6 +100,18 @@ def test_bad_arguments(cfg: str, arguments: list[str], words: str, capsys: pytes
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
+
+
+def test_resources_of_stages_that_nothing_reads_are_said(cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit_main(["--cfg", cfg, "--dry-run", "slurm.stages.test.nodes=1"]) == 0
+    assert capsys.readouterr().err == "note: slurm.stages is not used without --split-stages\n"
+
+
+def test_a_batch_is_held_to_the_ranks_of_the_stages_that_run(cfg: str) -> None:
+    assert submit_main(["--cfg", cfg, "--dry-run", "stages=test", "pretrain.batch_size=3"]) == 0
+    few = ["slurm.gpus_per_node=0", "slurm.nodes=1", "slurm.tasks_per_node=3"]
+    assert submit_main(["--cfg", cfg, "--dry-run", "pretrain.batch_size=9", "finetune.batch_size=6", *few]) == 0
+    assert submit_main(["--cfg", cfg, "--dry-run", "pretrain.batch_size=8", "finetune.batch_size=6", *few]) == 2
 
 
 def test_a_number_out_of_bounds_is_one_line(cfg: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,8 +158,8 @@ MUTANTS = [
     Mutant(
         "another rank ends with 1 where the first had a user's mistake with a path",
         "diffmae_video/engine/heartbeat.py",
-        "code = 2 if is_user_error(error) else 1",
-        "code = 2 if type(error).__name__ == 'UserError' else 1",
+        "if is_user_error(error):",
+        "if type(error).__name__ == 'UserError':",
         "tests/engine/test_distributed.py::test_a_rank_that_is_refused_takes_the_job_down",
     ),
     Mutant(

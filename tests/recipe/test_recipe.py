@@ -95,7 +95,10 @@ def test_every_key_has_one_line_of_documentation() -> None:
         ("data.dataset=ssv2 finetune.flip=true", ["left from right", "finetune.flip=null"]),
         ("data.dataset=images", ["an image is one frame", "data.num_frames=1"]),
         ("pretrain.warmup_epochs=9", ["must be below pretrain.epochs"]),
-        ("finetune.batch_size=10 finetune.accumulation=4", ["multiple of finetune.accumulation (4)"]),
+        (
+            "finetune.batch_size=10 finetune.accumulation=4",
+            ["x finetune.accumulation (4)", "use 12"],
+        ),
         ("pretrain.crop_scale=[0.9,0.1]", ["0 < smallest <= largest <= 1"]),
         ("data.std=[0,1,1]", ["must be above 0"]),
         ("data.mean=[1,2]", ["must have 3 numbers"]),

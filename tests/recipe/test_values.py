@@ -270,12 +270,37 @@ def test_what_is_wrong_in_a_file_is_named_with_its_line(file: Path, text: str, w
         ("slurm.extra.=c", "unknown key slurm.extra."),
         ("slurm.extra.a=null", "null is no text"),
         ("slurm.stages.test=c", "unknown key slurm.stages.test"),
+        ("slurm.stages.tset.nodes=1", "slurm.stages.tset: no such stage; there are pretrain, finetune, test"),
+        ("slurm.stages.test.nods=1", "slurm.stages.test.nods=1: a stage can have its own nodes, gpus_per_node"),
+        ("slurm.stages.test.stages=1", "slurm.stages.test.stages=1: a stage can have its own nodes"),
+        ("slurm.stages.test.extra=1", "slurm.stages.test.extra=1: a stage can have its own nodes"),
+        ("slurm.stages.test.nodes=many", "slurm.stages.test.nodes=many: must be a whole number"),
+        ("slurm.stages.test.nodes=0", "slurm.stages.test.nodes=0: must lie in [1, inf)"),
+        ("slurm.stages.test.hours=12:00", "slurm.stages.test.hours=12:00: must be a number of hours"),
+        ("slurm.stages={test: {nodes: 1}, finetune: {hours: 0}}", "slurm.stages.finetune.hours=0.0: must lie in"),
+        ("slurm.extra.x y=1", "slurm.extra.x y: must be the name of an sbatch option"),
+        ("slurm.extra.--hold=true", "slurm.extra.--hold: must be the name of an sbatch option"),
+        ("slurm.extra.nodes=3", "slurm.extra.nodes: tools/submit.py sets it; set slurm.nodes"),
+        ("slurm.extra.cpus_per_task=3", "slurm.extra.cpus_per_task: tools/submit.py sets it; set slurm.cpus_per_task"),
+        ("slurm.extra.output=x.log", "slurm.extra.output: tools/submit.py sets it"),
+        ("output_dir=", "output_dir=: must name the run's folder"),
+        ("output_dir=  ", "output_dir=  : must name the run's folder"),
         ("seed.x=1", "unknown key seed.x"),
         ("=1", "must read key=value"),
     ],
 )
 def test_what_is_wrong_in_an_override(file: Path, override: str, words: str) -> None:
     assert words in refusal(file, "", override)
+
+
+def test_what_is_wrong_for_a_stage_is_named_with_where_it_stands(file: Path) -> None:
+    text = "seed: 1\nslurm:\n  stages: {test: {nodes: 0}}\n"
+    assert refusal(file, text) == f"{file}:3: slurm.stages.test.nodes=0: must lie in [1, inf)"
+    good, bad = "slurm: {stages: {test: {nodes: 1}}}", "slurm.stages.test.nodes=0"
+    assert refusal(file, good, bad).startswith(f"override {bad}: {bad}: must lie in")
+    assert refusal(file, good, "slurm.stages.test.hours=1", bad, "seed=1").startswith(f"override {bad}: {bad}")
+    whole = "slurm.stages={test: {nodes: 0}}"
+    assert refusal(file, good, "slurm.stages.test.nodes=2", whole).startswith(f"override {whole}: {bad}")
 
 
 def test_renamed_keys_lead_to_present_ones() -> None:

@@ -32,10 +32,16 @@ class RgbConverter:
         self._graph: Graph | None = None
         self._graph_input: tuple[str, int, int, _Filters] | None = None
         self._size: tuple[int, int] | None = None
+        self._rotation: int | None = None
+        self._turns: _Filters = ()
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         """Convert; the result is valid until the next call."""
-        turns = turning_filters(display_matrix(frame))
+        # A frame whose side data was looked at is part of a reference cycle, and its pixels are kept until the next
+        # collection: so only the first frame is, and those where the angle changes.
+        if self._rotation != frame.rotation:
+            self._rotation, self._turns = frame.rotation, turning_filters(display_matrix(frame))
+        turns = self._turns
         if self._size is None:
             turned = any(name == "transpose" for name, _ in turns)
             self._size = (frame.height, frame.width) if turned else (frame.width, frame.height)

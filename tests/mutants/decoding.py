@@ -177,4 +177,11 @@ MUTANTS = [
         "whole, short_side=self.crop_size - 4)",
         f"{BOUNDS}::test_large_pictures_are_shrunk_as_they_come_with_the_same_result",
     ),
+    Mutant(
+        "every frame is kept until Python's next collection",
+        RGB,
+        "if self._rotation != frame.rotation:",
+        "if True:",
+        f"{BOUNDS}::test_frames_are_freed_as_they_come",
+    ),
 ]

@@ -2,7 +2,7 @@
 
     python datasets/hmdb51.py --splits testTrainMulti_7030_splits --split 1 --root /videos/hmdb51 --out data/hmdb51
 
-``--splits`` is the folder with ``CLASS_test_split1.txt`` and so on, with lines ending in 1 (train), 2 (test) or 0
+``--splits`` is the folder with ``CLASS_test_split1.txt`` and so on, whose lines end in 1 (train), 2 (test) or 0
 (unused).
 """
 

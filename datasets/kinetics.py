@@ -2,9 +2,9 @@
 
     python datasets/kinetics.py --train train.csv --val val.csv --root /videos/k400 --out data/k400
 
-The CSVs are the official ones (columns label, youtube_id, time_start, time_end, split). Videos may lie anywhere
-below the root, cut (``ID_000010_000020.mp4``) or whole (``ID.mp4``: the list then says which seconds count).
-Missing videos are counted and listed; tens of thousands of Kinetics' are gone.
+The CSVs are the official ones (columns label, youtube_id, time_start, time_end, split). Videos may be anywhere below
+the root, trimmed (``ID_000010_000020.mp4``) or full-length (``ID.mp4``: the list then has the segment). Missing videos
+are counted and listed; tens of thousands of Kinetics videos are no longer available.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COLUMNS = ("youtube_id", "time_start", "time_end")
 
 @dataclass(frozen=True)
 class Row:
-    """A line of an official CSV: its class, "" for none, its video, and the seconds that count."""
+    """A line of an official CSV: class ("" for none), video id and segment in seconds; ``refuse`` raises an error."""
 
     label: str
     youtube_id: str
@@ -39,14 +39,14 @@ def read_annotations(path: Path) -> list[Row]:
     """Rows of an official CSV.
 
     Raises:
-        UserError: a column is missing, or a line isn't whole.
+        UserError: a column is missing, or a line is incomplete.
     """
     rows = read_rows(path, read_text(path))
     _, header = next(rows, (1, []))
     columns = [name.strip().lower() for name in header]
-    lacking = [name for name in COLUMNS if name not in columns]
-    if lacking:
-        raise UserError(f"{path}:1: no column {lacking[0]}; give the official CSV (label,youtube_id,time_start,...)")
+    missing = [name for name in COLUMNS if name not in columns]
+    if missing:
+        raise UserError(f"{path}:1: no column {missing[0]}; give the official CSV (label,youtube_id,time_start,...)")
     return [_parse(columns, cells, refuser(path, line, ",".join(cells))) for line, cells in rows]
 
 
@@ -62,15 +62,20 @@ def _parse(columns: list[str], cells: list[str], refuse: Callable[[str], NoRetur
 
 
 def class_names(rows: list[Row]) -> list[str]:
-    """All labels, sorted; the field counts Kinetics' classes in this order."""
+    """All class names, sorted: the usual order of Kinetics labels."""
     return sorted({row.label for row in rows} - {""})
 
 
 def to_clip(row: Row, labels: dict[str, int], *, labelled: bool) -> Clip:
-    """A row's file names, cut and whole, and its label; -1 in test files, whose labels were held back.
+    """The possible file names of a row, trimmed and full-length, and its label (-1 if the row has none).
+
+    Args:
+        row: a line of an official CSV.
+        labels: {class name: label}.
+        labelled: whether every row must have a label; test CSVs may have none.
 
     Raises:
-        UserError: a row without a label where all are ``labelled``, or one of a class that isn't among ``labels``.
+        UserError: a missing label, or a class that isn't in ``labels``.
     """
     start, end = row.segment
     if labelled and not row.label:
@@ -86,7 +91,7 @@ def to_clip(row: Row, labels: dict[str, int], *, labelled: bool) -> Clip:
 
 
 def prepare(annotations: dict[str, Path], root: Path, out: Path) -> str:
-    """Write the lists of the splits; return what to print."""
+    """Write the lists of all splits; return a summary."""
     rows = {split: read_annotations(path) for split, path in annotations.items()}
     classes = class_names(rows["train"])
     labels = {name: i for i, name in enumerate(classes)}
@@ -103,13 +108,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--train", required=True, type=Path, help="official training CSV")
     parser.add_argument("--val", required=True, type=Path, help="official validation CSV")
     parser.add_argument("--test", type=Path, help="official test CSV")
-    parser.add_argument("--root", required=True, type=Path, help="folder below which the videos lie")
+    parser.add_argument("--root", required=True, type=Path, help="folder with the videos, at any depth")
     parser.add_argument("--out", required=True, type=Path, help="folder for the lists")
-    options = parser.parse_args(arguments)
-    annotations = {"train": options.train, "val": options.val} | ({"test": options.test} if options.test else {})
+    args = parser.parse_args(arguments)
+    annotations = {"train": args.train, "val": args.val} | ({"test": args.test} if args.test else {})
 
     def run() -> int:
-        print(prepare(annotations, options.root, options.out))
+        print(prepare(annotations, args.root, args.out))
         return 0
 
     return run_command(run)

@@ -1,4 +1,4 @@
-"""What the prepare scripts share: finding files, and writing lists, class names and what is missing."""
+"""Shared by the prepare scripts: find files, and write lists, class names and missing videos."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffmae_video.data.list_forms import HEADER, csv_line
 from diffmae_video.data.walk import IMAGE_SUFFIXES, VIDEO_SUFFIXES, walk
 from diffmae_video.errors import UserError
 
-# Folders that downloads sort the videos of a split into.
+# Names of the folders into which downloads sort the splits.
 SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "validation"), "test": ("test", "testing")}
 
 
@@ -22,10 +22,10 @@ class Clip:
     """A line of an official annotation file.
 
     Attributes:
-        stems: the possible names of its file, without suffix.
-        label: number of its class; -1 for none.
-        segments: for each stem, (start, end) seconds if that file is the whole video, or None if it is cut.
-        folders: names of folders that tell its file from others of the same name, such as its class's.
+        stems: possible names of its file, without suffix.
+        label: index of its class; -1 for none.
+        segments: for each stem, (start, end) seconds if that file is the full-length video, None if it is trimmed.
+        folders: names of parent folders that distinguish its file from others of the same name, such as its class.
     """
 
     stems: tuple[str, ...]
@@ -35,7 +35,7 @@ class Clip:
 
 
 class FileIndex:
-    """The videos, and folders of images, below a root, by the stem of their names."""
+    """Videos and folders of images below a root, by their name without suffix."""
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
@@ -51,17 +51,17 @@ class FileIndex:
                     self._add(stem, os.path.join(below, name))
 
     def find(self, stem: str, *, folders: Iterable[str] = ()) -> list[str]:
-        """The paths of ``stem``, in order; of several, those with the most of ``folders`` on their way."""
+        """The paths of ``stem``, in order; of several, those with the most of ``folders`` among their parents."""
         paths = self._found.get(stem, [])
-        hits = [len(set(Path(path).parts) & set(folders)) for path in paths]
-        return [path for path, count in zip(paths, hits, strict=True) if count == max(hits)]
+        matches = [len(set(Path(path).parts) & set(folders)) for path in paths]
+        return [path for path, count in zip(paths, matches, strict=True) if count == max(matches)]
 
     def _add(self, stem: str, path: str) -> None:
         self._found.setdefault(stem, []).append(path)
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of an official text file that hold anything, with their numbers.
+    """The non-empty lines of an official text file, with their numbers.
 
     Raises:
         UserError: not text in UTF-8.
@@ -83,15 +83,21 @@ def read_text(path: Path) -> str:
 
 
 def write_collection(out: Path, index: FileIndex, classes: Sequence[str], splits: dict[str, Iterable[Clip]]) -> str:
-    """Write ``classes.txt``, ``SPLIT.csv`` and ``SPLIT_missing.txt``; return a line to print for each split.
+    """Write ``classes.txt``, ``SPLIT.csv`` and ``SPLIT_missing.txt``; return a summary, one line per split.
+
+    Args:
+        out: folder to write to.
+        index: the files below the root.
+        classes: class names in the order of the labels.
+        splits: {split: its clips}.
 
     Raises:
-        UserError: none of the videos is there; nothing is written then.
+        UserError: no video was found; nothing is written then.
     """
     matched = {split: _match(index, list(clips), split) for split, clips in splits.items()}
     if not any(match.rows for match in matched.values()):
-        looked_for = [stem for match in matched.values() for stem in match.missing][:1]
-        example = f", such as {looked_for[0]}.mp4" if looked_for else ": the official files name none"
+        missing = [stem for match in matched.values() for stem in match.missing][:1]
+        example = f", such as {missing[0]}.mp4" if missing else ": the official files name none"
         total = sum(len(match.missing) for match in matched.values())
         raise UserError(f"--root {index.root}: none of the {total} videos is below it{example}; check --root")
     out.mkdir(parents=True, exist_ok=True)
@@ -105,26 +111,27 @@ def prepare_split(
     description: str | None,
     read: Callable[[Path, int], tuple[list[str], dict[str, list[Clip]]]],
 ) -> int:
-    """The command line of a collection that comes in three numbered splits.
+    """Command line of a collection with three numbered splits.
 
     Args:
-        arguments: as given, or None for those of the process.
+        arguments: of the command line; None for sys.argv.
         description: the script's docstring.
-        read: from the folder of split files and the number of a split to class names and the clips of each part.
+        read: function of the folder of split files and the number of a split; returns class names and the clips of
+            each part.
 
     Returns:
-        the exit code: 2, with one line on standard error, where something can't be read.
+        exit code; 2 after a user's mistake, with one line on standard error.
     """
     parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--splits", required=True, type=Path, help="folder of the official split files")
     parser.add_argument("--split", type=int, choices=(1, 2, 3), default=1, help="which of the three splits")
-    parser.add_argument("--root", required=True, type=Path, help="folder below which the videos lie")
+    parser.add_argument("--root", required=True, type=Path, help="folder with the videos, at any depth")
     parser.add_argument("--out", required=True, type=Path, help="folder for the lists")
-    options = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
 
     def prepare() -> int:
-        classes, parts = read(options.splits, options.split)
-        print(write_collection(options.out, FileIndex(options.root), classes, dict(parts)))
+        classes, parts = read(args.splits, args.split)
+        print(write_collection(args.out, FileIndex(args.root), classes, dict(parts)))
         return 0
 
     return run_command(prepare)
@@ -132,11 +139,11 @@ def prepare_split(
 
 @dataclass
 class _Match:
-    """A split against the files below a root."""
+    """The clips of a split with and without files."""
 
     rows: list[tuple[object, ...]]
     missing: list[str]
-    several: list[list[str]]  # paths of one clip that nothing tells apart; the first is taken
+    ambiguous: list[list[str]]  # for each clip with several equally good paths, these; the first is used
 
 
 def _match(index: FileIndex, clips: list[Clip], split: str) -> _Match:
@@ -147,7 +154,7 @@ def _match(index: FileIndex, clips: list[Clip], split: str) -> _Match:
             if paths:
                 match.rows.append((paths[0], clip.label, *(segment or ())))
                 if len(paths) > 1:
-                    match.several.append(paths)
+                    match.ambiguous.append(paths)
                 break
         else:
             match.missing.append(clip.stems[0])
@@ -162,8 +169,8 @@ def _write_split(out: Path, split: str, match: _Match) -> str:
     line = f"{out / f'{split}.csv'}: {len(match.rows)} of {len(match.rows) + len(match.missing)} videos found"
     if match.missing:
         line += f", {len(match.missing)} missing, listed in {out / f'{split}_missing.txt'}"
-    if match.several:
-        line += f"; {len(match.several)} lie in several places, the first is taken ({', '.join(match.several[0][:3])})"
+    if match.ambiguous:
+        line += f"; {len(match.ambiguous)} have several files, the first is used ({', '.join(match.ambiguous[0][:3])})"
     unlabelled = sum(row[1] == -1 for row in match.rows)
     return line + (f"; {unlabelled} without label" if unlabelled else "")
 

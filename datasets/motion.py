@@ -1,11 +1,11 @@
-"""Make the embedded data set: short H.264 videos whose class only their motion tells.
+"""Generate the embedded data set: short H.264 videos whose class shows only in their motion.
 
     python datasets/motion.py --root datasets/motion
 
 writes ``train/*.mp4``, ``val/*.mp4``, ``classes.txt`` and three lists (``train.csv``, ``val.csv`` and
-``labelled.csv``, the first few of the training videos, for fine-tuning on few labels). The pictures lie in
-the wheels of scikit-learn and scikit-image; nothing is fetched. A video is a function of (seed, split,
-number): an interrupted run goes on where it was, and workers make no difference.
+``labelled.csv``, the first few of the training videos, for fine-tuning on few labels). The pictures are
+part of the wheels of scikit-learn and scikit-image; nothing is downloaded. A video is a function of (seed, split,
+number): an interrupted run can resume, and the number of workers doesn't matter.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from diffmae_video.command_line import Parser, run_command, whole_number
 from diffmae_video.errors import UserError
 from diffmae_video.report.video import write_video
 
-# Raised when the same options give other pictures, so that an old folder is not taken for a new one.
+# Increased when the same options give other videos, so that an old folder isn't reused.
 VERSION = 2
 
-# Nearly lossless: a compressed trail behind the subject would tell its direction in a single frame.
+# Nearly lossless: compression artefacts behind the subject would show its direction in a single frame.
 CRF = 12
 
 
 @dataclass(frozen=True)
 class Options:
-    """What decides the videos' content."""
+    """Settings that determine the videos."""
 
     size: int = 40  # side in pixels
     frames: int = 16
@@ -62,19 +62,26 @@ def make(
     options: Options,
     num_workers: int | None = None,
 ) -> None:
-    """Write the data set under ``root``; what is there already is kept.
+    """Write the data set to ``root``; existing videos are kept.
+
+    Args:
+        root: folder to write to.
+        num_train, num_val: videos of each split.
+        num_labelled: length of labelled.csv, the first training videos.
+        options: settings of the videos.
+        num_workers: processes; None for one per CPU.
 
     Raises:
-        UserError: impossible counts, or ``root`` holds videos made with other options.
+        UserError: invalid counts, or ``root`` holds videos with other options.
     """
     _check_counts(num_train=num_train, num_val=num_val, num_labelled=num_labelled)
     root.mkdir(parents=True, exist_ok=True)
-    _claim(root, options)
+    _check_options(root, options)
     counts = {"train": num_train, "val": num_val}
-    wanted = [(split, number) for split in SPLITS for number in range(counts[split])]
+    videos = [(split, number) for split in SPLITS for number in range(counts[split])]
     for split in SPLITS:
         (root / split).mkdir(exist_ok=True)
-    missing = [item for item in wanted if not (root / _name(*item)).exists()]
+    missing = [item for item in videos if not (root / _name(*item)).exists()]
     _make_videos(missing, root=root, options=options, num_workers=num_workers or os.cpu_count() or 1)
     _replace_text(root / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
     _write_list(root / "train.csv", "train", num_train)
@@ -88,7 +95,7 @@ def label_of(number: int) -> int:
 
 
 def frames_of(split: str, number: int, options: Options) -> NDArray[np.uint8]:
-    """The uint8 frames (T, H, W, 3) of one video before compression."""
+    """The frames of one video before compression, uint8 (T, H, W, 3)."""
     rng = np.random.default_rng([options.seed, SPLITS.index(split), number])
     return render_scene(_pictures(split), label=label_of(number), size=options.size, num_frames=options.frames, rng=rng)
 
@@ -111,8 +118,8 @@ def _make_videos(missing: list[tuple[str, int]], *, root: Path, options: Options
         return
     job = partial(_make_video, root=root, options=options)
     with ProcessPoolExecutor(num_workers) as pool:
-        done = pool.map(job, missing, chunksize=16)
-        for _ in tqdm(done, total=len(missing), desc=f"motion videos -> {root}", unit="video"):
+        results = pool.map(job, missing, chunksize=16)
+        for _ in tqdm(results, total=len(missing), desc=f"motion videos -> {root}", unit="video"):
             pass
 
 
@@ -123,20 +130,20 @@ def _check_counts(*, num_train: int, num_val: int, num_labelled: int) -> None:
     if num_labelled > num_train:
         raise UserError(
             f"--num-labelled {num_labelled} exceeds --num-train {num_train}: the labelled videos are the first "
-            "of the training videos; lower the one or raise the other"
+            "training videos; lower the former or raise the latter"
         )
 
 
-def _claim(root: Path, options: Options) -> None:
-    """Note the options in ``root``, or compare them with those noted there."""
-    note = root / "options.json"
-    if not note.exists():
-        _replace_text(note, json.dumps(asdict(options)) + "\n")
+def _check_options(root: Path, options: Options) -> None:
+    """Write options.json to ``root``, or compare the options with an existing one."""
+    path = root / "options.json"
+    if not path.exists():
+        _replace_text(path, json.dumps(asdict(options)) + "\n")
         return
-    noted = json.loads(note.read_text(encoding="utf-8"))
-    if noted != asdict(options):
+    existing = json.loads(path.read_text(encoding="utf-8"))
+    if existing != asdict(options):
         raise UserError(
-            f"{root} holds videos made with {noted}, not {asdict(options)}; choose another --root or delete it"
+            f"{root} has videos with options {existing}, not {asdict(options)}; choose another --root or delete it"
         )
 
 
@@ -157,31 +164,31 @@ def _replace_text(path: Path, text: str) -> None:
 
 def _parser() -> Parser:
     defaults = Options()
-    parser = Parser(description="Make the embedded data set of moving digits and photographs.")
+    parser = Parser(description="Generate the embedded data set of moving digits and photographs.")
     parser.add_argument("--root", type=Path, default=Path("datasets/motion"), help="folder to write")
     parser.add_argument("--num-train", type=int, default=4000, help="training videos")
-    parser.add_argument("--num-val", type=int, default=800, help="validation videos, of other pictures")
+    parser.add_argument("--num-val", type=int, default=800, help="validation videos, from other pictures")
     parser.add_argument("--num-labelled", type=int, default=160, help="training videos in labelled.csv")
     parser.add_argument("--size", type=int, default=defaults.size, help="side of a frame in pixels")
     parser.add_argument("--frames", type=int, default=defaults.frames, help="frames of a video")
-    parser.add_argument("--fps", type=int, default=defaults.fps, help="frames a second")
+    parser.add_argument("--fps", type=int, default=defaults.fps, help="frames per second")
     parser.add_argument("--seed", type=whole_number(0), default=defaults.seed, help="another seed, other videos")
     parser.add_argument("--workers", type=whole_number(1), default=os.cpu_count(), help="processes")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 2 for something impossible."""
-    given = _parser().parse_args(arguments)
+    """Run the command line; 2 for invalid arguments."""
+    args = _parser().parse_args(arguments)
 
     def run() -> int:
         make(
-            given.root,
-            num_train=given.num_train,
-            num_val=given.num_val,
-            num_labelled=given.num_labelled,
-            options=Options(size=given.size, frames=given.frames, fps=given.fps, seed=given.seed),
-            num_workers=given.workers,
+            args.root,
+            num_train=args.num_train,
+            num_val=args.num_val,
+            num_labelled=args.num_labelled,
+            options=Options(size=args.size, frames=args.frames, fps=args.fps, seed=args.seed),
+            num_workers=args.workers,
         )
         return 0
 

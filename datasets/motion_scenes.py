@@ -1,9 +1,8 @@
 """Pictures and scenes of the embedded data set: digits over photographs, or photographs under a moving camera.
 
-The class of a scene is the direction in which its subject moves: its digits, all alike, or the photograph.
-Everything that a *single* frame shows is drawn independently of that direction: the subject starts anywhere on
-a torus, so that it is everywhere with equal probability at every time, whichever way it goes. Only a comparison
-of frames tells the class.
+The class of a scene is the direction in which its subject moves: its digits, which all move alike, or the photograph.
+Everything that a *single* frame shows is independent of that direction: the subject starts at a uniform position on
+a torus, so its position is uniform at every time, whatever the direction. Only a comparison of frames shows the class.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ Array = NDArray[np.float32]
 # Angle k·45°, counted clockwise from "right" because y points down.
 CLASSES = ("right", "down_right", "down", "down_left", "left", "up_left", "up", "up_right")
 
-# Files that lie inside the wheels (nothing is fetched), split by content: no photograph of one list shows
-# what one of the other shows. The right half of the motorcycle stereo pair is in neither.
+# Files inside the wheels (nothing is downloaded), split by content: no photograph of one list shows the subject of one
+# of the other list. The right half of the motorcycle stereo pair is in neither.
 PHOTOGRAPHS = {
     "train": (
         "skimage/data/astronaut.png",
@@ -60,7 +59,7 @@ ZOOM = (1.0, 5.0)  # shorter side of the photograph in picture sides: far away .
 
 @dataclass(frozen=True)
 class Pictures:
-    """What the scenes of one split are made of."""
+    """Photographs and digits of one split."""
 
     photographs: tuple[Array, ...]  # each (height, width, 3), 0..1
     digits: Array  # (n, 8, 8), 0..1
@@ -83,11 +82,11 @@ def render_scene(
     """Draw one scene.
 
     Args:
-        pictures: what to draw.
-        label: index into ``CLASSES``; moves the subject and nothing else.
+        pictures: of the split.
+        label: index into ``CLASSES``, the direction of the subject.
         size: side of the square frames in pixels.
         num_frames: length of the scene.
-        rng: source of everything that is random.
+        rng: generator of all random draws.
 
     Returns:
         uint8 frames (num_frames, size, size, 3).

@@ -22,7 +22,7 @@ from diffmae_video.errors import UserError
 
 
 def read_json(path: Path, kind: type) -> Any:
-    """An official JSON file, which holds a ``kind`` (dict or list).
+    """Read an official JSON file with a ``kind`` (dict or list) at the top.
 
     Raises:
         UserError: not JSON, or of another kind.
@@ -55,10 +55,10 @@ def template_class(template: str) -> str:
 
 
 def read_split(path: Path, labels: dict[str, int], *, labelled: bool) -> list[Clip]:
-    """The videos of a train, validation or test JSON; label -1 in the test file, whose labels were held back.
+    """The videos of a train, validation or test JSON; label -1 in the test file, which has no labels.
 
     Raises:
-        UserError: an entry without its id or, where all are ``labelled``, without a template of labels.json.
+        UserError: an entry without an id or, if ``labelled``, without a template of labels.json.
     """
     clips = []
     for number, entry in enumerate(read_json(path, list), 1):
@@ -86,16 +86,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--train", required=True, type=Path, help="official train.json")
     parser.add_argument("--val", required=True, type=Path, help="official validation.json")
     parser.add_argument("--test", type=Path, help="official test.json")
-    parser.add_argument("--root", required=True, type=Path, help="folder below which the videos lie")
+    parser.add_argument("--root", required=True, type=Path, help="folder with the videos, at any depth")
     parser.add_argument("--out", required=True, type=Path, help="folder for the lists")
-    options = parser.parse_args(arguments)
-    files = {"train": options.train, "val": options.val} | ({"test": options.test} if options.test else {})
+    args = parser.parse_args(arguments)
+    files = {"train": args.train, "val": args.val} | ({"test": args.test} if args.test else {})
 
     def run() -> int:
-        classes = read_classes(options.labels)
+        classes = read_classes(args.labels)
         labels = {name: i for i, name in enumerate(classes)}
         splits = {split: read_split(path, labels, labelled=split != "test") for split, path in files.items()}
-        print(write_collection(options.out, FileIndex(options.root), classes, dict(splits)))
+        print(write_collection(args.out, FileIndex(args.root), classes, dict(splits)))
         return 0
 
     return run_command(run)

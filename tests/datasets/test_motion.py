@@ -1,4 +1,4 @@
-"""The embedded data set: real videos, reproducible, resumable, and classes that only motion tells apart."""
+"""The embedded data set: real videos, reproducible, resumable, with classes that only motion shows."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def decode(path: Path) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("motion")
     make_small(root)
     return root
 
 
-def test_videos_are_h264_of_the_asked_size_length_and_rate(made: Path) -> None:
-    videos = sorted(made.rglob("*.mp4"))
+def test_videos_are_h264_of_the_given_size_length_and_rate(dataset: Path) -> None:
+    videos = sorted(dataset.rglob("*.mp4"))
     assert len(videos) == 32
     for path in videos:
         with av.open(str(path)) as container:
@@ -55,48 +55,48 @@ def test_videos_are_h264_of_the_asked_size_length_and_rate(made: Path) -> None:
         assert decode(path).shape == (4, 24, 24, 3)
 
 
-def test_compression_keeps_what_was_drawn(made: Path) -> None:
+def test_compression_keeps_what_was_drawn(dataset: Path) -> None:
     drawn = motion.frames_of("train", 3, SMALL).astype(float)
     # 4:2:0 halves the colour's resolution, which costs most at a digit's coloured edges.
-    assert np.abs(decode(made / "train/000003.mp4") - drawn).mean() < 8
+    assert np.abs(decode(dataset / "train/000003.mp4") - drawn).mean() < 8
 
 
-def test_lists_name_every_video_with_the_line_of_its_class(made: Path) -> None:
-    classes = (made / "classes.txt").read_text().split()
+def test_lists_name_every_video_with_the_line_of_its_class(dataset: Path) -> None:
+    classes = (dataset / "classes.txt").read_text().split()
     assert tuple(classes) == CLASSES
-    rows = {name: list(csv.DictReader((made / f"{name}.csv").open())) for name in ("train", "val", "labelled")}
+    rows = {name: list(csv.DictReader((dataset / f"{name}.csv").open())) for name in ("train", "val", "labelled")}
     assert {name: len(listed) for name, listed in rows.items()} == {"train": 24, "val": 8, "labelled": 16}
     assert list(rows["train"][0]) == ["path", "label"]
     assert rows["labelled"] == rows["train"][:16]
     for name, listed in rows.items():
         counts = np.bincount([int(row["label"]) for row in listed], minlength=len(CLASSES))
         assert (counts == len(listed) // len(CLASSES)).all(), name
-        assert all((made / row["path"]).exists() for row in listed)
+        assert all((dataset / row["path"]).exists() for row in listed)
 
 
-def test_seed_decides_every_byte_and_workers_none(made: Path, tmp_path: Path) -> None:
+def test_seed_decides_every_byte_and_workers_none(dataset: Path, tmp_path: Path) -> None:
     make_small(tmp_path, num_workers=2)
-    assert contents(tmp_path) == contents(made)
+    assert contents(tmp_path) == contents(dataset)
     assert not np.array_equal(
         motion.frames_of("train", 0, SMALL), motion.frames_of("train", 0, motion.Options(size=24, frames=4, seed=1))
     )
 
 
-def test_interrupted_run_goes_on_and_ends_the_same(made: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_with_the_same_result(dataset: Path, tmp_path: Path) -> None:
     make_small(tmp_path, num_train=16)
     kept = tmp_path / "train/000005.mp4"
     (tmp_path / "train/000002.mp4").unlink()
     written_at = kept.stat().st_mtime_ns
     make_small(tmp_path)
-    assert contents(tmp_path) == contents(made)
+    assert contents(tmp_path) == contents(dataset)
     assert kept.stat().st_mtime_ns == written_at
 
 
-def test_folder_of_other_options_is_refused(made: Path) -> None:
-    before = contents(made)
-    with pytest.raises(UserError, match=r"made with .*size.*24.*choose another --root"):
-        motion.make(made, num_train=24, num_val=8, num_labelled=16, options=motion.Options(size=32, frames=4))
-    assert contents(made) == before
+def test_folder_of_other_options_is_refused(dataset: Path) -> None:
+    before = contents(dataset)
+    with pytest.raises(UserError, match=r"has videos with options .*size.*24.*choose another --root"):
+        motion.make(dataset, num_train=24, num_val=8, num_labelled=16, options=motion.Options(size=32, frames=4))
+    assert contents(dataset) == before
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_impossible_options_are_one_line_and_exit_2(
     arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert motion.main(["--root", str(tmp_path / "x"), *arguments]) == 2
-    told = capsys.readouterr().err
-    assert words in told
-    assert told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert words in output
+    assert output.count("\n") == 1
     assert not (tmp_path / "x").exists()
 
 
@@ -197,21 +197,21 @@ def halved(frames: np.ndarray) -> np.ndarray:
 
 
 def edge_energy(frames: np.ndarray) -> np.ndarray:
-    """What a blur or trail along the motion would change: mean |difference| and difference to nearby pixels."""
+    """Features that a blur or trail along the motion would change: moments of differences to nearby pixels."""
     grey = frames.mean(-1)
     moves = [(y, x) for y in range(-3, 4) for x in range(-3, 4)]
-    apart = [grey - np.roll(grey, move, axis=(1, 2)) for move in moves]
-    return np.stack([f(d).mean((1, 2)) for d in apart for f in (np.abs, np.square, lambda d: d**3)], axis=1)
+    differences = [grey - np.roll(grey, move, axis=(1, 2)) for move in moves]
+    return np.stack([f(d).mean((1, 2)) for d in differences for f in (np.abs, np.square, lambda d: d**3)], axis=1)
 
 
 def shifted_differences(videos: np.ndarray) -> np.ndarray:
     """How well each small shift explains the step from one frame to the next: log mean |difference|."""
     grey = videos.mean(-1)
     moves = [(y, x) for y in range(-3, 4) for x in range(-3, 4)]
-    apart = [np.abs(grey[:, 1:] - np.roll(grey[:, :-1], move, axis=(2, 3))).mean((1, 2, 3)) for move in moves]
-    return np.log(np.stack(apart, axis=1) + 1e-3)
+    differences = [np.abs(grey[:, 1:] - np.roll(grey[:, :-1], move, axis=(2, 3))).mean((1, 2, 3)) for move in moves]
+    return np.log(np.stack(differences, axis=1) + 1e-3)
 
 
-def test_options_are_noted_beside_the_videos(made: Path) -> None:
-    noted = json.loads((made / "options.json").read_text())
-    assert noted == {"size": 24, "frames": 4, "fps": 8, "seed": 0, "version": motion.VERSION}
+def test_options_are_written_beside_the_videos(dataset: Path) -> None:
+    written = json.loads((dataset / "options.json").read_text())
+    assert written == {"size": 24, "frames": 4, "fps": 8, "seed": 0, "version": motion.VERSION}

@@ -1,4 +1,4 @@
-"""Official annotation files, laid out as they come, to lists that training reads."""
+"""Official annotation files to lists that training reads."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_empty_labels_of_a_test_csv_are_none_and_counted(tmp_path: Path) -> None
     assert (tmp_path / "out/classes.txt").read_text() == "a\nb\n"
 
 
-def test_nothing_found_names_what_was_looked_for_and_writes_nothing(tmp_path: Path) -> None:
+def test_nothing_found_names_an_example_and_writes_nothing(tmp_path: Path) -> None:
     for name in ("train", "val"):
         (tmp_path / f"{name}.csv").write_text(KINETICS + "a,BBB,0,10,train\n")
     touch(tmp_path / "videos", "CCC.mp4")
@@ -198,7 +198,7 @@ def test_equal_names_in_two_class_folders_are_told_apart(tmp_path: Path) -> None
     touch(tmp_path / "videos", "Run/a.avi", "Sit/a.avi", "__MACOSX/Run/._a.avi", ".trash/Sit/a.avi")
     ran = ucf(tmp_path)
     assert ran.returncode == 0, ran.stderr
-    assert "several places" not in ran.stdout
+    assert "several files" not in ran.stdout
     assert entries(read_videos(tmp_path / "out/train.csv")) == [("Run/a.avi", "Run")]
     assert entries(read_videos(tmp_path / "out/val.csv")) == [("Sit/a.avi", "Sit")]
 
@@ -207,9 +207,8 @@ def test_names_that_nothing_tells_apart_are_counted(tmp_path: Path) -> None:
     touch(tmp_path / "videos", "new/Run/a.avi", "old/Run/a.avi", "Sit/a.avi")
     ran = ucf(tmp_path)
     assert ran.returncode == 0, ran.stderr
-    assert (
-        "train.csv: 1 of 1 videos found; 1 lie in several places, the first is taken (new/Run/a.avi, old/Run/a.avi)"
-        in (ran.stdout)
+    assert "train.csv: 1 of 1 videos found; 1 have several files, the first is used (new/Run/a.avi, old/Run/a.avi)" in (
+        ran.stdout
     )
 
 

@@ -1,4 +1,4 @@
-"""Re-encoding: the copy is held to its source."""
+"""Re-encoding: each copy is compared with its source."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ ENCODING = reencode.Encoding(short_side=64, gop=6, crf=12)
 
 
 def make_copy(root: Path, name: str, *, encoding: reencode.Encoding = ENCODING) -> tuple[str, Path]:
-    """What re-encoding one video says, and where the copy is."""
+    """The result of re-encoding one video, and the path of the copy."""
     paths = Path(name), Path(name).with_suffix(".mp4")
-    said = reencode.reencode(paths, root=root, out=root.parent / "out", encoding=encoding)
-    return said, root.parent / "out" / paths[1]
+    status = reencode.reencode(paths, root=root, out=root.parent / "out", encoding=encoding)
+    return status, root.parent / "out" / paths[1]
 
 
 def frames(path: Path) -> np.ndarray:
@@ -87,7 +87,7 @@ def test_reencoding_keeps_the_tree_the_frames_and_the_times(tmp_path: Path) -> N
     assert (out / "tall.mp4").stat().st_mtime_ns == stamp
 
 
-def test_two_sources_of_one_twin_are_refused(tmp_path: Path) -> None:
+def test_two_sources_of_one_copy_are_refused(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for name in ("a.mp4", "a.avi"):
         (tmp_path / "in" / name).touch()
@@ -101,16 +101,16 @@ def test_two_sources_of_one_twin_are_refused(tmp_path: Path) -> None:
 def test_a_damaged_source_has_no_copy_or_a_sound_one(
     sound: Path, tmp_path_factory: pytest.TempPathFactory, where: float, length: int, value: int
 ) -> None:
-    """ffmpeg alone conceals the damage and ends well; its copy then decodes without an error."""
+    """ffmpeg alone conceals the damage and exits with 0; its copy decodes without an error."""
     root = tmp_path_factory.mktemp("r") / "in"
     root.mkdir()
     data = bytearray(sound.read_bytes())
     begin = int(where * len(data))
     data[begin : begin + length] = bytes([value]) * len(data[begin : begin + length])
     (root / "v.mp4").write_bytes(data)
-    said, copy = make_copy(root, "v.mp4")
-    assert copy.exists() == (said == "")
-    assert [path.name for path in copy.parent.glob("*")] == (["v.mp4"] if said == "" else [])
+    status, copy = make_copy(root, "v.mp4")
+    assert copy.exists() == (status == "")
+    assert [path.name for path in copy.parent.glob("*")] == (["v.mp4"] if status == "" else [])
     if copy.exists():
         assert worst_psnr(frames(copy), frames(root / "v.mp4")) > 30
 
@@ -133,8 +133,8 @@ def test_a_copy_has_the_sources_pictures_at_the_sources_times(
     root: Path, name: str, encoding: list[str], rate: str
 ) -> None:
     make_video(root / name, *encoding, rate=rate, frames=14)
-    said, copy = make_copy(root, name)
-    assert said == ""
+    status, copy = make_copy(root, name)
+    assert status == ""
     assert worst_psnr(frames(copy), frames(root / name)) > 30
     with open_video(str(root / name)) as before, open_video(str(copy)) as after:
         np.testing.assert_allclose(after.times - after.times[0], before.times - before.times[0], atol=1e-4)
@@ -144,8 +144,8 @@ def test_a_copy_has_the_sources_pictures_at_the_sources_times(
 def test_a_rotated_source_gives_an_upright_copy(root: Path, angle: int) -> None:
     make_video(root / "plain.mp4", size="64x96", frames=4)
     ffmpeg("-i", str(root / "plain.mp4"), "-c", "copy", "-metadata:s:v:0", f"rotate={angle}", str(root / "v.mp4"))
-    said, copy = make_copy(root, "v.mp4")
-    assert said == ""
+    status, copy = make_copy(root, "v.mp4")
+    assert status == ""
     assert worst_psnr(frames(copy), frames(root / "v.mp4")) > 30
     with av.open(str(copy)) as container:
         assert next(container.decode(video=0)).rotation == 0
@@ -170,17 +170,17 @@ def test_uneven_times_are_kept(tmp_path_factory: pytest.TempPathFactory, gaps: l
             frame.pts, frame.time_base = stamp, reencode.Fraction(1, 1000)
             file.mux(stream.encode(frame))
         file.mux(stream.encode())
-    said, copy = make_copy(root, container)
-    assert said == ""
+    status, copy = make_copy(root, container)
+    assert status == ""
     with open_video(str(copy)) as reader:
         np.testing.assert_allclose(reader.times - reader.times[0], np.array(stamps) / 1000, atol=1e-4)
 
 
-def test_a_copy_of_other_options_or_another_source_is_made_anew(root: Path, sound: Path) -> None:
+def test_a_copy_of_other_options_or_another_source_is_encoded_again(root: Path, sound: Path) -> None:
     shutil.copy(sound, root / "v.mp4")
     assert make_copy(root, "v.mp4")[0] == ""
-    said, copy = make_copy(root, "v.mp4")
-    assert said == "there"
+    status, copy = make_copy(root, "v.mp4")
+    assert status == "there"
     for encoding in (reencode.Encoding(48, 6, 12), reencode.Encoding(48, 5, 12), reencode.Encoding(48, 5, 13)):
         assert make_copy(root, "v.mp4", encoding=encoding)[0] == ""
         assert make_copy(root, "v.mp4", encoding=encoding)[0] == "there"
@@ -197,7 +197,7 @@ def test_an_earlier_copy_outlives_its_source(root: Path, sound: Path) -> None:
     (root / "v.mp4").write_bytes(sound.read_bytes()[:-500])
     ran = run_script("datasets/reencode.py", "--root", root, "--out", copy.parent)
     assert ran.returncode == 1
-    assert "(an earlier copy, of other options or another source, stays)" in ran.stdout
+    assert "(an earlier copy, of other options or another source, is kept)" in ran.stdout
     assert copy.read_bytes() == before
 
 
@@ -214,16 +214,16 @@ def test_a_copy_that_differs_is_not_kept(root: Path, sound: Path, monkeypatch: p
         monkeypatch.setattr(
             reencode, "command", lambda *a, add=tuple(changed), **k: [*real(*a, **k)[:-3], *add, *real(*a, **k)[-3:]]
         )
-        said, copy = make_copy(root, "v.mp4")
-        assert words in said
+        status, copy = make_copy(root, "v.mp4")
+        assert words in status
         assert list(copy.parent.iterdir()) == []
 
 
 def test_audio_is_dropped_and_every_option_reaches_ffmpeg(root: Path) -> None:
     sources = ["-f", "lavfi", "-i", "mandelbrot=size=200x100", "-f", "lavfi", "-i", "sine", "-t", "0.5"]
     ffmpeg(*sources, "-c:v", "libx264", "-pix_fmt", "yuv420p", str(root / "v.mp4"))
-    said, copy = make_copy(root, "v.mp4")
-    assert said == ""
+    status, copy = make_copy(root, "v.mp4")
+    assert status == ""
     with av.open(str(copy)) as container:
         assert [(stream.type, stream.height) for stream in container.streams] == [("video", 64)]
         keys = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
@@ -234,12 +234,12 @@ def test_audio_is_dropped_and_every_option_reaches_ffmpeg(root: Path) -> None:
 
 
 @pytest.mark.parametrize("out", ["in", "in/deeper/out", "."])
-def test_out_lies_apart_from_root(root: Path, sound: Path, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_is_outside_root(root: Path, sound: Path, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(sound, root / "v.mp4")
     monkeypatch.chdir(root.parent)
     ran = run_script("datasets/reencode.py", "--root", root, "--out", out)
     assert ran.returncode == 2
-    assert ran.stderr.startswith(f"error: --out {out}: must lie apart from --root")
+    assert ran.stderr.startswith(f"error: --out {out}: must be outside --root")
     assert sorted(path.name for path in root.parent.rglob("*")) == ["in", "v.mp4"]
 
 

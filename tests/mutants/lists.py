@@ -147,7 +147,7 @@ MUTANTS = [
         REENCODE,
         "if target.exists() and comment(target) == tag:",
         "if target.exists() and comment(target):",
-        f"{TEST_REENCODE}::test_a_copy_of_other_options_or_another_source_is_made_anew",
+        f"{TEST_REENCODE}::test_a_copy_of_other_options_or_another_source_is_encoded_again",
     ),
     Mutant(
         "uneven times are rounded to a frame rate's grid",
@@ -159,8 +159,8 @@ MUTANTS = [
     Mutant(
         "a copy's times aren't compared",
         REENCODE,
-        "    if apart[worst] > TIME_TOLERANCE:",
-        "    if apart[0] > TIME_TOLERANCE:",
+        "    if errors[worst] > TIME_TOLERANCE:",
+        "    if errors[0] > TIME_TOLERANCE:",
         f"{TEST_REENCODE}::test_a_copy_that_differs_is_not_kept",
     ),
     Mutant(

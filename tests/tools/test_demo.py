@@ -64,4 +64,4 @@ def test_the_first_failure_ends_it(
     told = capfd.readouterr().out
     assert "one\n" in told
     assert "three\n" not in told
-    assert "ended with code 7; type the same again" in told
+    assert "ended with code 7; run the demo again" in told

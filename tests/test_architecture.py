@@ -22,7 +22,16 @@ ALLOWED = {
 }
 LEAVES = {"seeding", "errors", "command_line", "sizes"}
 # Inside the engine, only these know the recipe: loops take numbers.
-RECIPE_READERS = {"build.py", "cli.py", "describe.py", "identity.py", "runner.py", "stages.py", "weights.py"}
+RECIPE_READERS = {
+    "build.py",
+    "cli.py",
+    "describe.py",
+    "identity.py",
+    "inputs.py",
+    "runner.py",
+    "stages.py",
+    "weights.py",
+}
 
 
 def imported_parts(path: Path) -> set[str]:

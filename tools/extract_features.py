@@ -54,7 +54,7 @@ class ViewParts(Dataset[dict[str, Any]]):
 def extract(asked: argparse.Namespace) -> list[str]:
     """Write the file; returns a line for each video that couldn't be read."""
     device = choose_device(asked.device)
-    recipe = run_recipe(asked.run)
+    recipe = run_recipe(asked.run, asked.stage)
     if asked.timeout is not None:
         recipe = replace(recipe, data=replace(recipe.data, timeout_seconds=asked.timeout))
     videos = read_videos(asked.list, root=asked.root, dataset=asked.dataset)

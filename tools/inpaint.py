@@ -30,7 +30,7 @@ from diffmae_video.report.masks import MASK_FORMS, parse_mask
 def run(asked: argparse.Namespace) -> dict[str, Quality]:
     """Inpaint as asked on the command line and write the output folder; returns the measures."""
     device = choose_device(asked.device)
-    recipe = run_recipe(asked.run)
+    recipe = run_recipe(asked.run, "pretrain")
     data = recipe.data
     # All that can be wrong with film, mask and folder shows before the model is loaded.
     film = open_film(

@@ -13,7 +13,6 @@ from diffmae_video.data import TestViews, TrainClips, VideoList, read_videos, wi
 from diffmae_video.data.annotations import NO_FLIP
 from diffmae_video.diffusion import DiffMAE, FeatureTarget, Schedule, timm_teacher
 from diffmae_video.diffusion.diffmae import target_dim
-from diffmae_video.engine.distributed import World
 from diffmae_video.engine.lr import scaled_lr
 from diffmae_video.engine.optim import build_optimizer, param_groups
 from diffmae_video.engine.plan import Plan
@@ -48,6 +47,13 @@ class MissingDataError(UserError):
     """A list that the recipe names isn't there; one line with the command that makes it."""
 
 
+def list_key(recipe: Recipe, split: str) -> str:
+    """The recipe's key for the list of ``split``, see :func:`build_videos`."""
+    if split == "val":
+        return "data.val_list"
+    return "finetune.train_list" if split == "finetune" and recipe.finetune.train_list else "data.train_list"
+
+
 def build_videos(recipe: Recipe, split: str) -> VideoList:
     """The videos of ``split``: "train", "finetune" (its own list if it has one) or "val"."""
     data = recipe.data
@@ -56,11 +62,11 @@ def build_videos(recipe: Recipe, split: str) -> VideoList:
         "finetune": recipe.finetune.train_list or data.train_list,
         "val": data.val_list,
     }
-    path, key = paths[split], {"train": "train_list", "finetune": "train_list", "val": "val_list"}[split]
+    path, key = paths[split], list_key(recipe, split)
     if not path or not Path(path).exists():
         maker = PREPARED_BY[data.dataset]
         named = f"{path} is not there" if path else "not given"
-        raise MissingDataError(f"data.{key}: {named}; make it with {maker}, or point data.{key} at your list")
+        raise MissingDataError(f"{key}: {named}; make it with {maker}, or point {key} at your list")
     videos = read_videos(path, root=data.root, dataset=data.dataset, manifest=data.manifest or None)
     return with_flip_labels(videos) if data.swap_flip_labels else videos
 
@@ -281,14 +287,12 @@ def class_labels(videos: VideoList, classes: Sequence[str]) -> VideoList:
     return videos.reordered(classes)
 
 
-def preflight(videos: VideoList, world: World, *, probes: int = 32) -> None:
-    """Look for a few videos spread over the list, so that a wrong root is told at once.
+def preflight(videos: VideoList, *, probes: int = 32) -> None:
+    """Look for a few videos spread over the list, so that a wrong root is noticed at once.
 
     Raises:
         MissingDataError: with the first file that isn't there, if most of those looked for are missing.
     """
-    if not world.is_main:
-        return
     picks = sorted({round(i * (len(videos) - 1) / max(1, probes - 1)) for i in range(probes)})
     missing = [videos.path(i) for i in picks if not Path(videos.path(i)).exists()]
     if 2 * len(missing) > len(picks):

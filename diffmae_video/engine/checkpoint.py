@@ -65,11 +65,30 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, damaged, not one of ours, or holds more than plain data.
     """
-    path = Path(path)
     verify_checkpoint(path)
+    return _load(Path(path), mmap=False)
+
+
+def peek_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint with its tensors left on the disk until they are used: names and shapes cost no reading of weights.
+
+    Raises:
+        CheckpointError: as :func:`load_checkpoint`, except that damage of the weights isn't noticed.
+    """
+    path = Path(path)
     try:
         with path.open("rb") as file:
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            file.seek(max(0, path.stat().st_size - _TRAILER_BYTES))
+            trailer = file.read()
+    except OSError as error:
+        raise CheckpointError(f"can't read {path}: {reason_of(error)}; check the path") from error
+    _check_ours(path, trailer)
+    return _load(path, mmap=True)
+
+
+def _load(path: Path, *, mmap: bool) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(
             f"{path} is refused by the safe loader ({reason_of(error)}); use a checkpoint that this package wrote"
@@ -93,13 +112,36 @@ def verify_checkpoint(path: str | Path) -> None:
             trailer = file.read()
     except OSError as error:
         raise CheckpointError(f"can't read {path}: {reason_of(error)}; check the path") from error
-    if not trailer.startswith(_MARK):
-        raise CheckpointError(
-            f"{path} has no checksum at its end: cut short, or not written by this package; "
-            "use an older checkpoint, or weights that a run of ours left"
-        )
+    _check_ours(path, trailer)
     if trailer != _MARK + digest:
         raise CheckpointError(f"{path} is damaged: its checksum doesn't match its bytes; use an older checkpoint")
+
+
+def _check_ours(path: Path, trailer: bytes) -> None:
+    if not trailer.startswith(_MARK):
+        raise CheckpointError(
+            f"{path} has no checksum at its end: cut short, or written by another program (it {_looks_like(path)}); "
+            "give a weights.pt or a checkpoint that a run of this package wrote"
+        )
+
+
+def _looks_like(path: Path) -> str:
+    """What a file that isn't ours seems to be, by its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head:
+        return "is an empty file"
+    if head.startswith(b"PK\x03\x04"):
+        return "looks like a file of torch.save"
+    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
+        return "looks like a pickle, as torch.save wrote before 1.6"
+    if head[8:9] == b"{":
+        return "looks like safetensors"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, which git lfs pull replaces by the file"
+    if head.lstrip()[:1] == b"<":
+        return "looks like a web page"
+    return "is of no kind that is known here"
 
 
 class CheckpointFolder(StepFolder):

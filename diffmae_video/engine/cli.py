@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from diffmae_video.command_line import Parser, run_command, whole_number
+from diffmae_video.command_line import USER_ERROR, Parser, run_command, whole_number
 from diffmae_video.engine.errors import TrainingStopped
 from diffmae_video.engine.place import read_world_size
 from diffmae_video.errors import UserError
@@ -36,20 +36,31 @@ def _run(parsed: argparse.Namespace) -> int:
     recipe = load_recipe(parsed.cfg, parsed.overrides)
     # Imported late: torch takes seconds, and a mistake in the recipe is told at once.
     if parsed.dry_run:
-        from diffmae_video.engine.describe import describe
-
-        print(describe(recipe, world_size=read_world_size(os.environ)))
-        return 0
+        return _dry_run(recipe, world_size=read_world_size(os.environ))
     from diffmae_video.engine.runner import run
 
     return run(recipe, profile_steps=parsed.profile)
+
+
+def _dry_run(recipe: Recipe, *, world_size: int) -> int:
+    """Print the recipe's numbers, then a line for each input that a run would refuse; exit code 2 if there are any."""
+    from diffmae_video.engine.describe import describe
+    from diffmae_video.engine.inputs import read_inputs
+
+    print(describe(recipe, world_size=world_size), flush=True)
+    problems = read_inputs(recipe, world_size=world_size).problems
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return USER_ERROR if problems else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(description="Pre-train, fine-tune and test by a recipe; resumes by itself.")
     parser.add_argument("--cfg", help="the recipe, a YAML file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys to change, in order")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and its numbers, and exit")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the resolved recipe and its numbers, check all inputs, and exit"
+    )
     parser.add_argument(
         "--profile",
         type=whole_number(0),

@@ -9,10 +9,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from diffmae_video.data import VideoList
 from diffmae_video.data.annotations import NUM_CLASSES
 from diffmae_video.diffusion import Draw
 from diffmae_video.engine import build
 from diffmae_video.engine.lr import scaled_lr
+from diffmae_video.errors import UserError
 from diffmae_video.model import Mask, SpacetimeViT, VideoClassifier, draw_mask
 from diffmae_video.recipe import Recipe, dump_recipe
 from diffmae_video.seeding import generator
@@ -101,9 +103,8 @@ def _videos(recipe: Recipe, stage: str) -> list[str]:
     """Epochs, steps where the list is there to count its videos, what it leaves out, and the rule for mirroring."""
     train = build.stage_section(recipe, stage)
     epochs = f"{train.epochs:g} epochs ({train.warmup_epochs:g} of warm-up)"
-    try:
-        videos = build.build_videos(recipe, {"pretrain": "train", "finetune": "finetune"}[stage])
-    except build.MissingDataError:
+    videos = _list(recipe, {"pretrain": "train", "finetune": "finetune"}[stage])
+    if videos is None:
         return [f"  {epochs}; the list isn't here to count steps", f"  mirrored: {build.mirroring(recipe, stage)}"]
     plan = build.build_plan(recipe, stage, num_videos=len(videos), world_size=1)
     return [
@@ -130,13 +131,19 @@ def _meta_classifier(recipe: Recipe) -> VideoClassifier:
 
 
 def num_classes(recipe: Recipe) -> int:
-    """Classes of the recipe's collection, from its list or, where that isn't here, from its official number."""
+    """Classes of the recipe's collection, from its list or, where that isn't here, its official number; else 1."""
+    videos = _list(recipe, "finetune")
+    if videos is not None and videos.classes:
+        return len(videos.classes)
+    return NUM_CLASSES.get(recipe.data.dataset, 1)
+
+
+def _list(recipe: Recipe, split: str) -> VideoList | None:
+    """A list of the recipe; None where it isn't here or can't be read, which inputs.py reports."""
     try:
-        return len(build.build_videos(recipe, "finetune").classes)
-    except build.MissingDataError:
-        if recipe.data.dataset in NUM_CLASSES:
-            return NUM_CLASSES[recipe.data.dataset]
-        raise
+        return build.build_videos(recipe, split)
+    except (UserError, OSError):
+        return None
 
 
 def _clip(recipe: Recipe) -> torch.Tensor:

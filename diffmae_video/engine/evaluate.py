@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from diffmae_video.data import TestViews, test_loader
+from diffmae_video.engine.broken import Unread
 from diffmae_video.engine.distributed import World, gather_objects, needs_all_ranks
 from diffmae_video.engine.log import Progress
 from diffmae_video.engine.pixels import normalize
@@ -18,13 +19,19 @@ from diffmae_video.engine.pixels import normalize
 
 @dataclass(frozen=True)
 class Scores:
-    """Result of a test; ``top1`` and ``top5`` are shares of the videos that could be read."""
+    """Result of a test.
+
+    Attributes:
+        top1, top5: shares of the videos that could be read; NaN where none could.
+        used, total: videos that were read, and all of the list.
+        unread: (path, reason) of the others.
+    """
 
     top1: float
     top5: float
     used: int
     total: int
-    unread: list[str]
+    unread: list[Unread]
 
     def __str__(self) -> str:
         return f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%}, used {self.used} of {self.total} videos"
@@ -46,17 +53,20 @@ def evaluate(
     mean: Sequence[float],
     std: Sequence[float],
     name: str = "test",
+    named: set[str] | None = None,
 ) -> Scores:
     """Score ``model`` on every video of ``views``, shared out over the ranks without padding.
 
-    A video that can't be read is never replaced: it is left out of the scores and named in them.
+    A video that can't be read is never replaced: it is left out of the scores and named in them, and on the terminal
+    unless its path is in ``named`` already, which it joins.
     """
+    named = set() if named is None else named
     model.eval()
     loader = test_loader(views, batch_size=batch_size, rank=world.rank, world_size=world.size, num_workers=num_workers)
     # Under FSDP2 a rank whose share is shorter must go on calling the model while the others do.
     rounds = max(gather_objects(world, len(loader))) if needs_all_ranks(model) else len(loader)
     rows: list[tuple[int, bool, bool]] = []
-    unread: list[str] = []
+    unread: list[Unread] = []
     progress = Progress(name, total=len(loader), world=world)
     for done, batch in enumerate(loader, start=1):
         for kind, line in batch["notes"].items():
@@ -65,14 +75,24 @@ def evaluate(
         ranks = label_ranks(probabilities, batch["label"].to(world.device)).tolist()
         for index, rank, error in zip(batch["index"].tolist(), ranks, batch["error"], strict=True):
             if error:
-                unread.append(f"{views.videos.path(index)}: {error}")
+                unread.append((views.videos.path(index), error))
+                _name(progress, unread[-1:], named)
             else:
                 rows.append((index, rank < 1, rank < 5))
         progress.update(done, f"{len(rows)} videos")
-    progress.close()
     for _ in range(rounds - len(loader)):
         _probabilities(model, _blank(views, world.device), world, dtype, mean, std)
-    return _scores(gather_objects(world, (rows, unread)), total=len(views))
+    scores = _scores(gather_objects(world, (rows, unread)), total=len(views))
+    _name(progress, scores.unread, named)  # those of the other ranks
+    progress.close()
+    return scores
+
+
+def _name(progress: Progress, unread: Sequence[Unread], named: set[str]) -> None:
+    for path, reason in unread:
+        if path not in named:
+            named.add(path)
+            progress.note(f"{progress.label}: can't read {path}: {reason}")
 
 
 def label_ranks(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -105,7 +125,7 @@ def _blank(views: TestViews, device: torch.device) -> torch.Tensor:
     return torch.zeros(shape, dtype=torch.uint8, device=device)
 
 
-def _scores(gathered: list[tuple[list[tuple[int, bool, bool]], list[str]]], *, total: int) -> Scores:
+def _scores(gathered: list[tuple[list[tuple[int, bool, bool]], list[Unread]]], *, total: int) -> Scores:
     rows = sorted(row for part, _ in gathered for row in part)
     unread = sorted(error for _, part in gathered for error in part)
     assert len({row[0] for row in rows}) == len(rows), "a video was scored twice"

@@ -39,7 +39,7 @@ def sync_folder(folder: Path) -> None:
 def replace_text(path: Path, text: str) -> None:
     """Write a small file so that a reader, or a run that follows a kill, sees the old text or the new."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")  # paths may be any bytes
     os.replace(temporary, path)
 
 

@@ -1,4 +1,4 @@
-"""What makes two runs the same: the part of a recipe that decides a stage's result."""
+"""What makes two runs the same: the part of a recipe, the videos and the weights that decide a stage's result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _SECTIONS = {
     "finetune": ("data", "model", "finetune"),
     "test": ("data", "model", "test"),
 }
-# How a run is carried out: may differ between a run and its resumption. A root may have moved.
+# Keys of other sections that decide a test: how views are sampled, what the head reads.
+_ALSO = {"test": ("finetune.sampling", "finetune.pool")}
+# How a run is carried out: may differ between a run and its resumption. Files may have moved: what the lists say and
+# the weights hold is compared instead, see digests.py.
 _FREE = {
     "data.root",
     "data.train_list",
@@ -28,6 +31,9 @@ _FREE = {
     "data.max_broken",
     "model.checkpointing",
     "test.batch_size",
+    "test.weights",
+    "pretrain.init",
+    "finetune.init",
     "finetune.train_list",
     "finetune.eval_epochs",
     *(
@@ -45,17 +51,17 @@ class OtherRunError(UserError):
 
 
 def identity(recipe: Recipe, stage: str) -> dict[str, Any]:
-    """The keys that decide what ``stage`` computes, as plain data.
-
-    Lists and roots are left out, since files move; the videos are held to by number and by class names.
-    """
+    """The keys that decide what ``stage`` computes, as plain data; without paths, since files move."""
     sections = (*_SECTIONS[stage], "seed", "precision")
     return {
         name: value
         for name, _, value in walk(recipe)
-        if name.split(".")[0] in sections
-        and name not in _FREE
-        and not (stage != "pretrain" and name.startswith("model.decoder."))
+        if name in _ALSO.get(stage, ())
+        or (
+            name.split(".")[0] in sections
+            and name not in _FREE
+            and not (stage != "pretrain" and name.startswith("model.decoder."))
+        )
     }
 
 
@@ -65,21 +71,33 @@ def check_same_recipe(recipe: Recipe, folder: Path) -> None:
     Raises:
         OtherRunError: naming the first key that differs.
     """
-    path = folder / "recipe.yaml"
-    if not path.exists():
-        return
-    before = load_recipe(path)
     for stage in ("pretrain", "finetune"):
-        if stage in recipe.stages and (folder / stage).exists():
-            _check_same_keys(identity(before, stage), identity(recipe, stage), where=path)
+        path = stage_recipe(folder, stage)
+        if stage in recipe.stages and (folder / stage).exists() and path.exists():
+            _check_same_keys(identity(load_recipe(path), stage), identity(recipe, stage), where=path)
+
+
+def stage_recipe(folder: Path, stage: str) -> Path:
+    """Where a run keeps the recipe that ``stage`` used; runs of version 0.1.0 have one for all stages."""
+    own = folder / stage / "recipe.yaml"
+    return own if own.exists() else folder / "recipe.yaml"
+
+
+# Digests in a stage's header, and what it means where they differ.
+_DIGESTS = {
+    "videos": "its list of videos says other names, labels, segments or classes",
+    "val_videos": "its data.val_list, by which the best weights are chosen, says other names or labels",
+    "init": "it began from other weights ({stage}.init)",
+}
 
 
 def check_same_run(saved: Mapping[str, Any], wanted: Mapping[str, Any], *, where: Path) -> None:
-    """Refuse what was saved by another stage, recipe, class list or data set size.
+    """Refuse what was saved by another stage, recipe or class list, over other videos or from other weights.
 
     Args:
-        saved: a checkpoint or a stage's record, with the entries of ``wanted``.
-        wanted: ``stage``, ``identity``, ``classes`` and ``num_videos`` of the run at hand.
+        saved: a checkpoint or a stage's record, with the entries of ``wanted``. Digests may be missing in either: in
+            what version 0.1.0 saved, and where the file they are of is gone.
+        wanted: ``stage``, ``identity``, ``classes``, ``num_videos`` and digests of the run at hand.
         where: what the message names.
 
     Raises:
@@ -93,10 +111,14 @@ def check_same_run(saved: Mapping[str, Any], wanted: Mapping[str, Any], *, where
     if saved["num_videos"] != wanted["num_videos"]:
         counts = f"{saved['num_videos']} training videos, this one has {wanted['num_videos']}"
         raise OtherRunError(f"{where}: is of a run over {counts}; {WAYS_OUT}")
+    for name, difference in _DIGESTS.items():
+        if name in saved and name in wanted and saved[name] != wanted[name]:
+            named = difference.format(stage=wanted["stage"])
+            raise OtherRunError(f"{where}: is of another run: {named}; {WAYS_OUT}")
 
 
 def _check_same_keys(saved: Mapping[str, Any], wanted: Mapping[str, Any], *, where: Path) -> None:
-    for name in sorted(saved.keys() | wanted.keys()):
+    for name in sorted((saved.keys() | wanted.keys()) - _FREE):
         before, now = (values.get(name, "nothing") for values in (saved, wanted))
         if before != now:
             raise OtherRunError(f"{where}: is of a run with {name}={before}, this one has {now}; {WAYS_OUT}")

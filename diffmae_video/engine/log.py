@@ -72,7 +72,7 @@ class MetricsLog:
         if self._file is None:
             return
         assert "step" not in values
-        line = {"step": step, **{name: _jsonable(value) for name, value in values.items()}}
+        line = {"step": step, **{name: finite(value) for name, value in values.items()}}
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()  # to the kernel: a killed process loses no line
         numbers = {name: value for name, value in values.items() if isinstance(value, (int, float))}
@@ -203,7 +203,7 @@ def details_of(line: Mapping[str, Any]) -> list[str]:
     """A line of the metrics in rows for the live display."""
     rows = [
         f"  gradient norm {line['grad_norm']:.3g}, skipped steps {line['skipped_steps']}, "
-        f"broken videos {line['broken_videos']}",
+        f"broken videos {line['broken_videos']}, met {line['broken_reads']} times",
         f"  step {line['step_seconds'] * 1e3:.0f} ms, {line['data_seconds'] / line['step_seconds']:.0%} of it waiting "
         f"for data, MFU {line['mfu']:.0%}, memory {line['memory_gb']:.2f} GB",
     ]
@@ -253,11 +253,12 @@ def _step_of(line: str) -> float:
         return math.inf
 
 
-def _jsonable(value: Value) -> Value:
+def finite(value: Value) -> Value:
+    """``value`` as JSON may hold it: None for a number that isn't finite, also inside a sequence."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_jsonable(item) for item in value]  # type: ignore[misc]
+        return [finite(item) for item in value]  # type: ignore[misc]
     return value
 
 

@@ -11,15 +11,15 @@ import torch
 
 from diffmae_video.engine.distributed import abandon_world, barrier, start_world, stop_world
 from diffmae_video.engine.errors import Interrupted
-from diffmae_video.engine.files import replace_text
 from diffmae_video.engine.guard import OutOfMemory, is_out_of_memory, memory_levers
 from diffmae_video.engine.identity import check_same_recipe
+from diffmae_video.engine.inputs import read_inputs
 from diffmae_video.engine.lock import RunLock
 from diffmae_video.engine.signals import RESUME_ME, StopFlag
 from diffmae_video.engine.stages import Run, run_finetune, run_pretrain, run_test
 from diffmae_video.engine.status import Status
 from diffmae_video.errors import UserError
-from diffmae_video.recipe import Recipe, dump_recipe
+from diffmae_video.recipe import Recipe
 
 STAGES: dict[str, Callable[[Run], None]] = {"pretrain": run_pretrain, "finetune": run_finetune, "test": run_test}
 
@@ -46,9 +46,11 @@ def run(recipe: Recipe, *, profile_steps: int = 0) -> int:
     folder = Path(recipe.output_dir)
     try:
         with _writing_to(folder), StopFlag() as stop, RunLock(folder) if world.is_main else contextlib.nullcontext():
-            this = Run(recipe, world, stop, Status(folder, world=world), profile_steps)
-            with _failures_told(this.status):
-                code = _run_stages(this)
+            status = Status(folder, world=world)
+            with _failures_told(status):
+                inputs = read_inputs(recipe, world_size=world.size, look_for_videos=world.is_main)
+                inputs.check()
+                code = _run_stages(Run(recipe, world, inputs, stop, status, profile_steps))
     except BaseException as error:
         abandon_world(world, error)  # the other ranks may wait for this one in a collective
         raise
@@ -59,9 +61,7 @@ def run(recipe: Recipe, *, profile_steps: int = 0) -> int:
 def _run_stages(this: Run) -> int:
     torch.set_float32_matmul_precision("high" if this.recipe.tf32 else "highest")
     check_same_recipe(this.recipe, this.folder)
-    barrier(this.world)  # every rank has read the recipe before rank 0 renews it
-    if this.world.is_main:
-        replace_text(this.folder / "recipe.yaml", dump_recipe(this.recipe))
+    barrier(this.world)  # every rank has read the folder before rank 0 changes something in it
     for stage in this.recipe.stages:
         try:
             STAGES[stage](this)

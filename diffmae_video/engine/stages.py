@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,22 @@ from torch import nn
 from diffmae_video.data import VideoList
 from diffmae_video.diffusion import DiffMAE
 from diffmae_video.engine import build
+from diffmae_video.engine.broken import write_broken
 from diffmae_video.engine.checkpoint import load_checkpoint, save_checkpoint
 from diffmae_video.engine.describe import finetune_flops, pretrain_flops
+from diffmae_video.engine.digests import list_digest, weights_digest
 from diffmae_video.engine.distributed import World, barrier, parallelize
 from diffmae_video.engine.evaluate import Scores, evaluate
 from diffmae_video.engine.files import replace_text
 from diffmae_video.engine.finetune import finetune
 from diffmae_video.engine.identity import check_same_run, identity
+from diffmae_video.engine.inputs import Inputs, check_classifier, initial_weights, tested_weights
 from diffmae_video.engine.keeper import Keeper
+from diffmae_video.engine.log import finite
 from diffmae_video.engine.place import cpu_shortage
 from diffmae_video.engine.plan import Plan
 from diffmae_video.engine.pretrain import pretrain
+from diffmae_video.engine.results import describe_test, read_result, show_test, test_folder, write_result
 from diffmae_video.engine.signals import StopFlag
 from diffmae_video.engine.speed import Speed, measure_peak_flops
 from diffmae_video.engine.status import Status
@@ -34,7 +39,7 @@ from diffmae_video.engine.training import Training
 from diffmae_video.engine.weights import load_diffmae_weights, load_encoder_weights
 from diffmae_video.errors import UserError
 from diffmae_video.model import VideoClassifier
-from diffmae_video.recipe import Recipe, plain_recipe
+from diffmae_video.recipe import Recipe, dump_recipe, plain_recipe
 from diffmae_video.seeding import derive_seed
 
 
@@ -44,6 +49,7 @@ class Run:
 
     recipe: Recipe
     world: World
+    inputs: Inputs
     stop: StopFlag
     status: Status
     profile_steps: int
@@ -66,13 +72,11 @@ class Run:
 
 def run_pretrain(this: Run) -> None:
     """Pre-train encoder and decoder."""
-    recipe = this.recipe
-    videos = build.build_videos(recipe, "train")
-    header = stage_header(recipe, "pretrain", classes=(), num_videos=len(videos))
+    recipe, videos = this.recipe, this.inputs.videos["train"]
+    header = {**stage_header(recipe, "pretrain", classes=(), videos=videos), **_init_digest(recipe, "pretrain")}
     if _is_finished(this, header):
         return
-    build.preflight(videos, this.world)
-    _say_videos(this, "pretrain", videos)
+    _begin(this, "pretrain", videos)
     torch.manual_seed(derive_seed(recipe.seed, "pretrain", "weights"))
     model = build.build_diffmae(recipe)
     if recipe.pretrain.init != "none":
@@ -92,27 +96,16 @@ def run_pretrain(this: Run) -> None:
 
 def run_finetune(this: Run) -> None:
     """Fine-tune the encoder with a head on labelled videos."""
-    recipe = this.recipe
-    videos = build.build_videos(recipe, "finetune")
-    header = stage_header(recipe, "finetune", classes=videos.classes, num_videos=len(videos))
+    recipe, videos = this.recipe, this.inputs.videos["finetune"]
+    header, source = finetune_header(this), initial_weights(recipe, "finetune")
     if _is_finished(this, header):
         return
-    build.preflight(videos, this.world)
-    _say_videos(this, "finetune", videos)
+    _begin(this, "finetune", videos)
     torch.manual_seed(derive_seed(recipe.seed, "finetune", "weights"))
     model = build.build_classifier(recipe, num_classes=len(videos.classes))
-    source = initial_weights(recipe)
     if source:
         this.say(f"finetune: {load_encoder_weights(model.encoder, source, weights=recipe.finetune.init_weights)}")
     with contextlib.closing(_start_training(this, model, header)) as training:
-
-        def validate() -> float:
-            training.keeper.wait()  # the loader's processes are forked, which no thread at work likes
-            val = build.class_labels(build.build_videos(recipe, "val"), videos.classes)
-            scores = _score(this, training.state.model, val, views=1, crops=1, name="validate")
-            this.say(f"finetune: step {training.step}: single-view {scores}")
-            return scores.top1
-
         finetune(
             training,
             build.build_clips(recipe, "finetune", videos),
@@ -122,31 +115,114 @@ def run_finetune(this: Run) -> None:
             cutmix=recipe.finetune.cutmix,
             mean=recipe.data.mean,
             std=recipe.data.std,
-            eval_steps=round(recipe.finetune.eval_epochs * training.plan.steps_per_epoch),
-            validate=validate,
+            eval_steps=_eval_steps(recipe, training.plan),
+            validate=lambda: _validate(this, training),
         )
         _finish_training(this, training)
 
 
+def finetune_header(this: Run) -> dict[str, Any]:
+    """Fine-tuning's header, with digests of the weights it begins from and of the videos its best is chosen by."""
+    recipe, videos = this.recipe, this.inputs.videos["finetune"]
+    header = stage_header(recipe, "finetune", classes=videos.classes, videos=videos)
+    if "val" in this.inputs.videos and recipe.finetune.eval_epochs:
+        header["val_videos"] = list_digest(build.class_labels(this.inputs.videos["val"], videos.classes))
+    return header | _init_digest(recipe, "finetune")
+
+
+def _init_digest(recipe: Recipe, stage: str) -> dict[str, str]:
+    """What a stage began from, for its header; nothing where the file is gone since the stage finished."""
+    source = initial_weights(recipe, stage)
+    if source is None:
+        return {"init": "none"}
+    return {"init": weights_digest(load_checkpoint(source))} if source.exists() else {}
+
+
+def _validate(this: Run, training: Training) -> float:
+    """Score the weights, and their moving averages where there are any; the share that the best is chosen by."""
+    training.keeper.wait()  # the loader's processes are forked, which no thread at work likes
+    val = build.class_labels(this.inputs.videos["val"], training.header["classes"])
+    noted: dict[str, float | None] = {}
+    named = set(training.broken.files)
+    chosen = math.nan
+    for kind in ("model", "ema") if training.state.average else ("model",):
+        weights = training.state.averaged() if kind == "ema" else contextlib.nullcontext()
+        with weights:
+            scores = _score(this, training.state.model, val, views=1, crops=1, name=f"validate {kind}", named=named)
+        training.broken.name(scores.unread, training.step)
+        this.say(f"finetune: step {training.step}: {kind}: single-view {scores}")
+        prefix = "val" if kind == "model" else "val_ema"
+        noted |= {f"{prefix}_{name}": getattr(scores, name) if scores.used else None for name in ("top1", "top5")}
+        chosen = scores.top1
+    training.note_validation(noted)
+    return chosen
+
+
+def _eval_steps(recipe: Recipe, plan: Plan) -> int:
+    """Steps between validations; 0 for none."""
+    epochs = recipe.finetune.eval_epochs
+    return max(1, round(epochs * plan.steps_per_epoch)) if epochs else 0
+
+
 def run_test(this: Run) -> None:
     """Score the fine-tuned classifier on all views of the validation videos."""
+    recipe, test, path = this.recipe, this.recipe.test, tested_weights(this.recipe)
+    saved = load_checkpoint(path)
+    check_classifier(recipe, saved, path)
+    videos = build.class_labels(this.inputs.videos["val"], saved["classes"])
+    header = stage_header(recipe, "test", classes=saved["classes"], videos=videos)
+    header["weights_sha256"] = weights_digest(saved)
+    folder = test_folder(this.folder / "test", header, views=test.views, crops=test.crops)
+    result = read_result(folder)
+    if result:
+        this.say(f"test: finished before, {folder}; remove it to score again")
+        for line in describe_test(result):
+            this.say(f"test: {line}, {test.views} x {test.crops} views")
+    else:
+        _begin(this, "test", videos, folder)
+        result = {**header, **_score_all(this, saved, videos, folder)}
+    # As they stand in the recipe, for people and for the table of a sweep: neither decides the result.
+    result |= {"given": {"data.val_list": recipe.data.val_list, "test.weights": test.weights}}
+    if this.world.is_main:
+        write_result(folder, result)
+        if line := show_test(this.folder / "test", result):
+            this.say(f"test: {line}")
+    barrier(this.world)
+
+
+def _score_all(this: Run, saved: Mapping[str, Any], videos: VideoList, folder: Path) -> dict[str, Any]:
+    """The scores of a checkpoint's weights and of their moving averages, as plain data."""
     recipe, test = this.recipe, this.recipe.test
-    saved = load_checkpoint(tested_weights(recipe))
-    videos = build.class_labels(build.build_videos(recipe, "val"), saved["classes"])
-    header = stage_header(recipe, "test", classes=saved["classes"], num_videos=len(videos))
-    if _is_finished(this, header):
-        return
-    _say_videos(this, "test", videos)
+    if this.world.is_main:
+        build.preflight(videos)
     model = build.build_classifier(recipe, num_classes=len(saved["classes"])).to(this.world.device)
     results: dict[str, Any] = {}
+    named: set[str] = set()
     for name in ("model", "ema") if saved["ema"] else ("model",):
         model.load_state_dict({**saved["model"], **(saved["ema"] if name == "ema" else {})})
-        scores = _score(this, model, videos, views=test.views, crops=test.crops, name=f"test {name}")
+        scores = _score(this, model, videos, views=test.views, crops=test.crops, name=f"test {name}", named=named)
+        if this.world.is_main:
+            write_broken(folder / "broken.csv", [(path, reason, None) for path, reason in scores.unread])
+        if not scores.used:
+            path, reason = scores.unread[0]
+            raise UserError(
+                f"test: none of {scores.total} videos could be read ({path}: {reason}, ...); check data.root, or "
+                "examine them by tools/scan_videos.py"
+            )
         results[name] = scores.plain()
         this.say(f"test: {name}: {scores}, {test.views} x {test.crops} views")
-        for reason in scores.unread[:5]:
-            this.say(f"test: not read: {reason}")
-    _write_result(this, header, results)
+    if unread := len(results["model"]["unread"]):
+        this.say(f"test: {unread} videos could not be read, {folder / 'broken.csv'} names them")
+    return results
+
+
+def _begin(this: Run, stage: str, videos: VideoList, folder: Path | None = None) -> None:
+    """Leave the recipe in the folders of the stage that now works by it and of the run; say what it is about to use."""
+    if this.world.is_main:
+        for place in (folder or this.folder / stage, this.folder):
+            place.mkdir(parents=True, exist_ok=True)
+            replace_text(place / "recipe.yaml", dump_recipe(this.recipe))
+    _say_videos(this, stage, videos)
 
 
 def _say_videos(this: Run, stage: str, videos: VideoList) -> None:
@@ -157,7 +233,9 @@ def _say_videos(this: Run, stage: str, videos: VideoList) -> None:
         this.say(f"{stage}: mirrored: {build.mirroring(this.recipe, stage, videos)}")
 
 
-def _score(this: Run, model: nn.Module, videos: VideoList, *, views: int, crops: int, name: str) -> Scores:
+def _score(
+    this: Run, model: nn.Module, videos: VideoList, *, views: int, crops: int, name: str, named: set[str]
+) -> Scores:
     data = this.recipe.data
     return evaluate(
         model,
@@ -169,50 +247,19 @@ def _score(this: Run, model: nn.Module, videos: VideoList, *, views: int, crops:
         mean=data.mean,
         std=data.std,
         name=name,
+        named=named,
     )
 
 
-def stage_header(recipe: Recipe, stage: str, *, classes: Sequence[str], num_videos: int) -> dict[str, Any]:
+def stage_header(recipe: Recipe, stage: str, *, classes: Sequence[str], videos: VideoList) -> dict[str, Any]:
     """What each checkpoint and result of a stage says of itself."""
     return {
         "stage": stage,
         "identity": identity(recipe, stage),
         "classes": list(classes),
-        "num_videos": num_videos,
+        "num_videos": len(videos),
+        "videos": list_digest(videos),
     }
-
-
-def initial_weights(recipe: Recipe) -> Path | None:
-    """The file that fine-tuning's encoder comes from; None from scratch.
-
-    Raises:
-        UserError: ``finetune.init=pretrain`` and this run has no finished pre-training.
-    """
-    init = recipe.finetune.init
-    if init == "none":
-        return None
-    if init != "pretrain":
-        return Path(init)
-    path = Path(recipe.output_dir) / "pretrain" / "weights.pt"
-    if not path.exists():
-        raise UserError(
-            f"finetune.init=pretrain: {path} is not there; run the pretrain stage first, or give "
-            "finetune.init=PATH (or none, from scratch)"
-        )
-    return path
-
-
-def tested_weights(recipe: Recipe) -> Path:
-    """The file that the test stage scores."""
-    stage = Path(recipe.output_dir) / "finetune"
-    known = {"last": stage / "weights.pt", "best": stage / "checkpoints" / "best.pt"}
-    path = known[recipe.test.weights] if recipe.test.weights in known else Path(recipe.test.weights)
-    if not path.exists():
-        raise UserError(
-            f"test.weights={recipe.test.weights}: {path} is not there; run the finetune stage first"
-            + (" with finetune.eval_epochs above 0" if recipe.test.weights == "best" else "")
-        )
-    return path
 
 
 def _start_training(this: Run, model: DiffMAE | VideoClassifier, header: dict[str, Any]) -> Training:
@@ -229,7 +276,7 @@ def _start_training(this: Run, model: DiffMAE | VideoClassifier, header: dict[st
     if shortage:
         this.say(shortage)
     folder = this.folder / stage
-    return Training(
+    training = Training(
         build.build_state(model, wrapped, train, dtype=this.dtype),
         plan=plan,
         world=world,
@@ -245,6 +292,9 @@ def _start_training(this: Run, model: DiffMAE | VideoClassifier, header: dict[st
         profile_steps=this.profile_steps,
         wandb=recipe.wandb,
     )
+    if training.resumed_from:
+        this.say(f"{stage}: goes on from step {training.step} of {plan.num_steps}, {training.resumed_from}")
+    return training
 
 
 def _speed(this: Run, stage: str) -> Speed:
@@ -270,38 +320,28 @@ def _finish_training(this: Run, training: Training) -> None:
     if this.world.is_main:
         weights = {"model": saved["model"], "ema": saved["ema"], "recipe": plain_recipe(this.recipe)}
         save_checkpoint(this.folder / training.plan.stage / "weights.pt", {**training.header, **weights})
-    outcome = {
+    outcome: dict[str, Any] = {
         "steps": training.step,
         "samples_seen": training.samples_seen,
         "skipped_steps": training.bad_steps.total,
-        "broken_videos": training.broken.count,
-        "final_loss": training.last_loss,
+        "broken_videos": len(training.broken.files),
+        "broken_reads": training.broken.reads,
+        "final_loss": finite(training.last_loss),
     }
-    _write_result(this, training.header, outcome)
+    if training.validation:
+        outcome["validation"] = training.validation
+    if this.world.is_main:
+        write_result(this.folder / training.plan.stage, {**training.header, **outcome})
+    barrier(this.world)
     this.say(f"{training.plan.stage}: finished, {this.folder / training.plan.stage}")
 
 
-def _write_result(this: Run, header: dict[str, Any], outcome: dict[str, Any]) -> None:
-    """Write the stage's result.json whole; its presence says that the stage is finished."""
-    if this.world.is_main:
-        path = this.folder / header["stage"] / "result.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(path, json.dumps({**header, **outcome}, indent=2) + "\n")
-    barrier(this.world)
-
-
 def _is_finished(this: Run, header: dict[str, Any]) -> bool:
-    """Whether the stage has its result; one of another recipe is refused, a test of other views done anew."""
-    path = this.folder / header["stage"] / "result.json"
-    if not path.exists():
+    """Whether a training stage has its result; one of another run is refused."""
+    folder = this.folder / header["stage"]
+    saved = read_result(folder)
+    if saved is None:
         return False
-    saved = json.loads(path.read_text(encoding="utf-8"))
-    if header["stage"] == "test":
-        return saved["identity"] == header["identity"] and _newer(path, tested_weights(this.recipe))
-    check_same_run(saved, header, where=path)
-    this.say(f"{header['stage']}: finished before, {path.parent}")
+    check_same_run(saved, header, where=folder / "result.json")
+    this.say(f"{header['stage']}: finished before, {folder}")
     return True
-
-
-def _newer(path: Path, other: Path) -> bool:
-    return path.stat().st_mtime >= other.stat().st_mtime

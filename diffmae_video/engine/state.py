@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 from diffmae_video.engine.distributed import (
     full_state,
@@ -88,6 +91,25 @@ class TrainState:
         load_sharded_state(self.model, self.optimizer, saved["model"], saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
         self.steps_taken = self._optimizer_steps()
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model with its moving averages as weights, within; the weights come back bit for bit after."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        assert self.average
+        if isinstance(self.model, FSDPModule):
+            self.model.reshard()  # what a forward pass without gradients has left gathered would hide the change
+        for weight, mean in zip(self.parameters, self.average, strict=True):
+            kept = weight.detach().clone()
+            weight.copy_(mean)
+            mean.copy_(kept)
 
     @torch.no_grad()
     def _move_average(self) -> None:

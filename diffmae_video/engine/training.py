@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,10 @@ class Training:
         self.step = 0
         self.bad_steps = BadSteps(limit=plan.max_bad_steps)
         self.best_score = -1.0
+        self.validation: dict[str, Any] = {}  # scores of the "last" one and of the "best"
         self.last_loss = float("nan")
-        self.broken = BrokenVideos(limit=plan.max_broken)
+        self.resumed_from: Path | None = None
+        self.broken = BrokenVideos(folder, world=world, limit=plan.max_broken)
         self._resume()
         self.metrics = MetricsLog(folder, world=world, resume_step=self.step, wandb=wandb)
         self.spikes = SpikeAlarm(self.metrics.last("loss", SPIKE_WINDOW))
@@ -124,10 +126,12 @@ class Training:
                 self._data_seconds = time.perf_counter() - self._asked_for_data
                 self._seed_step()
                 set_lr(self.state.optimizer, plan.lr(self.step))
-                self.broken.add(batch["broken"])
+                for path, reason in self.broken.add(batch["broken"], self.step):
+                    progress.note(f"{plan.stage}, step {self.step}: can't read {path}: {reason}")
                 for kind, line in batch["notes"].items():
                     progress.note_once(kind, line)
                 yield batch
+                self.metrics.write(self.step - 1, self._line)
                 progress.update(self.step, self._summary, self._details)
                 if self.step == first:
                     progress.note(f"{plan.stage}: step {first} done {process_seconds():.1f} s after the command")
@@ -158,6 +162,8 @@ class Training:
 
     def update(self, describe: Callable[[dict[str, torch.Tensor]], dict[str, Any]] | None = None) -> None:
         """Take the optimiser's step, or skip it on all ranks alike when loss or gradient isn't finite.
+
+        The step's metrics are written once the loop comes for the next batch.
 
         ``describe`` turns the sums over all ranks into further entries of the metrics line.
         """
@@ -190,10 +196,16 @@ class Training:
         yield
         self._step_began += time.perf_counter() - began
 
+    def note_validation(self, scores: Mapping[str, float | None]) -> None:
+        """Add the scores of a validation after the present step to its metrics, and keep them as the last."""
+        self._line |= scores
+        self.validation["last"] = {"steps": self.step, **scores}
+
     def offer_best(self, score: float) -> None:
         """Keep the present state as the best one if ``score`` is above all before it."""
         if score > self.best_score:
             self.best_score = score
+            self.validation["best"] = self.validation.get("last")
             self.keeper.save_best(self._facts(), self.state)
 
     def close(self) -> None:
@@ -207,18 +219,24 @@ class Training:
             "step": self.step,
             "bad_steps": self.bad_steps.state(),
             "best_score": self.best_score,
+            "validation": dict(self.validation),
             "last_loss": self.last_loss,
             "broken": self.broken.state(),
         }
 
     def _resume(self) -> None:
-        saved = self.keeper.resume(self.state, check=lambda saved, path: check_same_run(saved, self.header, where=path))
+        def check(saved: Mapping[str, Any], path: Path) -> None:
+            check_same_run(saved, self.header, where=path)
+            self.resumed_from = path
+
+        saved = self.keeper.resume(self.state, check=check)
+        self.broken.load(saved and saved["broken"])
         if saved is None:
             return
         self.step = saved["step"]
         self.best_score, self.last_loss = saved["best_score"], saved["last_loss"]
+        self.validation = dict(saved.get("validation", {}))
         self.bad_steps.load(saved["bad_steps"])
-        self.broken.load(saved["broken"])
 
     def _seed_step(self) -> None:
         """Make dropout, stochastic depth and mixup functions of (seed, stage, step, rank)."""
@@ -230,7 +248,7 @@ class Training:
         plan = self.plan
         if self.bad_steps.too_many:
             raise TrainingStopped(self._bad_message())
-        self.broken.check(self.world, self.samples_seen)
+        self.broken.check(self.samples_seen)
         self.keeper.check()
         stop = any_rank(self.world, bool(self.stop))
         done = self.step == plan.num_steps
@@ -257,7 +275,7 @@ class Training:
         now = time.perf_counter()
         seconds, self._step_began = now - self._step_began, now
         rate = self.plan.batch_size / seconds
-        line = {
+        line: dict[str, Any] = {
             "samples_seen": self.samples_seen + self.plan.batch_size,
             "epoch": round((self.step + 1) / self.plan.steps_per_epoch, 4),
             "loss": loss,
@@ -265,7 +283,8 @@ class Training:
             "lr": lr,
             "grad_norm": norm,
             "skipped_steps": self.bad_steps.total,
-            "broken_videos": self.broken.count,
+            "broken_videos": len(self.broken.files),
+            "broken_reads": self.broken.reads,
             "videos_per_second": rate,
             "data_seconds": self._data_seconds,
             "step_seconds": seconds,
@@ -273,9 +292,9 @@ class Training:
             "mfu": self.speed.utilization(rate),
             "memory_gb": _memory_gb(self.world.device),
         }
-        self.metrics.write(self.step, line)
+        self._line = line
         self._save_seconds = 0.0
-        broken = f" broken {self.broken.count}" if self.broken.count else ""
+        broken = f" broken {len(self.broken.files)}" if self.broken.files else ""
         self._summary = f"loss {loss:.4f} lr {lr:.1e} {rate:.{0 if rate >= 10 else 2}f} videos/s{broken}"
         self._details = details_of(line)
         self.status.update(stage=self.plan.stage, step=self.step + 1, num_steps=self.plan.num_steps, loss=loss)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from diffmae_video.diffusion import DiffMAE
 from diffmae_video.engine.build import build_classifier, build_diffmae, build_encoder
 from diffmae_video.engine.checkpoint import load_checkpoint
+from diffmae_video.engine.identity import stage_recipe
 from diffmae_video.errors import UserError
 from diffmae_video.model import SpacetimeViT, VideoClassifier
 from diffmae_video.recipe import Recipe, RecipeError, load_recipe
@@ -56,21 +58,49 @@ def load_encoder_weights(encoder: SpacetimeViT, path: str | Path, *, weights: st
         UserError: the file isn't a checkpoint of ours, has no such weights, or its encoder has another size.
     """
     saved = load_checkpoint(path)
-    chosen = choose_weights(saved, weights, path=path)
     kind = "moving averages" if weights != "model" and saved.get("ema") else "weights of the last step"
-    found = {name.removeprefix("encoder."): value for name, value in chosen.items() if name.startswith("encoder.")}
-    own = encoder.state_dict()
-    missing, unexpected = sorted(own.keys() - found.keys()), sorted(found.keys() - own.keys())
-    differ = [n for n in own.keys() & found.keys() if own[n].shape != found[n].shape and "positions" not in n]
-    if missing or unexpected or differ:
-        detail = ", ".join(
-            f"{len(names)} {word} ({names[0]})"
-            for word, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", differ))
-            if names
-        )
-        raise UserError(f"{path}: its encoder doesn't fit: {detail}; use the model section it was trained with")
+    chosen = choose_weights(saved, weights, path=path)
+    found = encoder_part(chosen)
+    check_fit(encoder, found, path, resized=("positions",))
     encoder.load_state_dict(found)
     return f"encoder from {path}, {kind}: {len(found)} tensors matched, none missing, none unexpected"
+
+
+def encoder_part(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The encoder's weights, by the encoder's own names, of those of a pre-training or fine-tuning."""
+    return {name.removeprefix("encoder."): value for name, value in weights.items() if name.startswith("encoder.")}
+
+
+def check_fit(
+    model: nn.Module, found: Mapping[str, torch.Tensor], path: str | Path, *, resized: Sequence[str] = ()
+) -> None:
+    """Compare weights by names and shapes with those of ``model``, whose tensors may be on the meta device.
+
+    Args:
+        model: what the weights are for.
+        found: the weights.
+        path: what the message names.
+        resized: parts of names of tensors whose shape may differ.
+
+    Raises:
+        UserError: how many differ, and the first of them.
+    """
+    own = model.state_dict()
+    missing, unexpected = sorted(own.keys() - found.keys()), sorted(found.keys() - own.keys())
+    shared = sorted(own.keys() & found.keys())
+    differ = [n for n in shared if own[n].shape != found[n].shape and not any(part in n for part in resized)]
+    kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", differ))
+    if detail := ", ".join(f"{len(names)} {word} ({names[0]})" for word, names in kinds if names):
+        what = "encoder" if isinstance(model, SpacetimeViT) else "model"
+        raise UserError(f"{path}: its {what} doesn't fit: {detail}; use the model section it was trained with")
+
+
+def weights_file(path: Path, stage: str) -> Path:
+    """A file of weights; of a run's folder its ``stage``'s, of a stage's folder its own. It may not exist."""
+    if not path.is_dir():
+        return path
+    own = path / "weights.pt"
+    return own if own.exists() else path / stage / "weights.pt"
 
 
 def load_diffmae_weights(model: DiffMAE, source: str | Path) -> str:
@@ -89,9 +119,7 @@ def load_diffmae_weights(model: DiffMAE, source: str | Path) -> str:
     Raises:
         UserError: there is no such file, it isn't a checkpoint of ours, or its encoder has another size.
     """
-    path = Path(source)
-    if path.is_dir():
-        path = path / "weights.pt" if (path / "weights.pt").exists() else path / "pretrain" / "weights.pt"
+    path = weights_file(Path(source), "pretrain")
     if not path.exists():
         raise UserError(f"{path} is not there; give a run whose pre-training is finished, a checkpoint, or none")
     told = load_encoder_weights(model.encoder, path)
@@ -108,11 +136,11 @@ def load_encoder(run: str | Path, *, stage: str = "pretrain", weights: str = "au
     """The encoder of a run's finished ``stage``, in eval mode.
 
     Args:
-        run: the run's folder, with its recipe.yaml.
+        run: the run's folder.
         stage: "pretrain" or "finetune".
         weights: "auto" (moving averages where the stage kept them), "ema" or "model", see ``choose_weights``.
     """
-    recipe = run_recipe(run)
+    recipe = run_recipe(run, stage)
     encoder = build_encoder(recipe)
     load_encoder_weights(encoder, _weights(run, stage), weights=weights)
     return encoder.eval()
@@ -125,7 +153,7 @@ def load_diffmae(run: str | Path, *, weights: str = "auto") -> tuple[DiffMAE, Re
         run: the run's folder.
         weights: "auto" (moving averages where the stage kept them), "ema" or "model", see ``choose_weights``.
     """
-    recipe = run_recipe(run)
+    recipe = run_recipe(run, "pretrain")
     model = build_diffmae(recipe)
     path = _weights(run, "pretrain")
     model.load_state_dict(choose_weights(load_checkpoint(path), weights, path=path))
@@ -139,7 +167,7 @@ def load_classifier(run: str | Path, *, weights: str = "auto") -> tuple[VideoCla
         run: the run's folder.
         weights: "auto" (moving averages where the stage kept them), "ema" or "model", see ``choose_weights``.
     """
-    recipe = run_recipe(run)
+    recipe = run_recipe(run, "finetune")
     path = _weights(run, "finetune")
     saved = load_checkpoint(path)
     model = build_classifier(recipe, num_classes=len(saved["classes"]))
@@ -147,13 +175,13 @@ def load_classifier(run: str | Path, *, weights: str = "auto") -> tuple[VideoCla
     return model.eval(), saved["classes"]
 
 
-def run_recipe(run: str | Path) -> Recipe:
-    """The resolved recipe that a run's folder holds.
+def run_recipe(run: str | Path, stage: str) -> Recipe:
+    """The resolved recipe that ``stage`` of a run used.
 
     Raises:
         RecipeError: there is none.
     """
-    path = Path(run) / "recipe.yaml"
+    path = stage_recipe(Path(run), stage)
     if not path.exists():
         raise RecipeError(f"{run}: holds no recipe.yaml; give the folder of a run (a recipe's output_dir)")
     return load_recipe(path)

@@ -190,14 +190,18 @@ def _state_of_unsubmitted(status: dict[str, Any] | None) -> tuple[str, str]:
 
 
 def is_finished(run: Path, recipe: Recipe) -> bool:
-    """Whether ``run`` has a result of every stage of ``recipe``, and that of the test has the same settings."""
+    """Whether every stage of ``recipe`` has its result in ``run``: a test's of the same list, weights and views."""
     results = {stage: run / stage / "result.json" for stage in recipe.stages}
     if not all(path.exists() for path in results.values()):
         return False
     if "test" not in results:
         return True
     tested = json.loads(results["test"].read_text(encoding="utf-8"))
-    return tested["identity"] == identity(recipe, "test")
+    given = tested.get("given", {})
+    return tested["identity"] == identity(recipe, "test") and given == {
+        "data.val_list": recipe.data.val_list,
+        "test.weights": recipe.test.weights,
+    }
 
 
 def _process_exists(number: int) -> bool:

@@ -188,7 +188,7 @@ class FinetuneRecipe(TrainRecipe):
 
     betas: list[float] = key([0.9, 0.999], "AdamW's betas", bounds="[0, 1)")
     crop_scale: list[float] = key([0.08, 1.0], "area range of the random resized crop, share of the frame")
-    init: str = key("pretrain", "pretrain (this run's encoder), none (scratch), or a checkpoint's path", kind="path")
+    init: str = key("pretrain", "pretrain (this run's), none (from scratch), or another run or checkpoint", kind="path")
     init_weights: str = key(
         "auto",
         "weights of finetune.init: moving averages (auto: if there are any) or the model's",
@@ -219,7 +219,7 @@ class TestRecipe:
     views: int = key(5, "temporal views per video", bounds="[1, inf)")
     crops: int = key(3, "spatial crops per view, along the longer side", choices=("1", "3"))
     batch_size: int = key(8, "videos per forward pass and rank", bounds="[1, inf)")
-    weights: str = key("last", "last or best checkpoint of the fine-tuning, or a checkpoint's path", kind="path")
+    weights: str = key("last", "last or best checkpoint of the fine-tuning, or another run or checkpoint", kind="path")
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from diffmae_video.engine.distributed import (
     sum_over_ranks,
 )
 from diffmae_video.engine.place import WorldError
+from diffmae_video.engine.state import TrainState
 from diffmae_video.errors import UserError
 
 ONE = World(rank=0, size=1, local_rank=0, device=torch.device("cpu"))
@@ -135,6 +136,20 @@ def two_ranks(folder: Path) -> None:
         weights, moments = full_state(model, optimizer)
         if world.is_main:
             save_checkpoint(folder / f"{before}-to-{after}.pt", {"model": weights, "optimizer": moments})
+    # A forward pass without gradients leaves FSDP2's outermost weights gathered; the averages must replace these, too.
+    for strategy in ("ddp", "fsdp"):
+        model, optimizer = build(world, strategy)
+        for group, names in zip(optimizer.param_groups, ("matrices", "vectors"), strict=True):
+            group["names"] = [f"{names} {i}" for i in range(len(group["params"]))]
+        state = TrainState(model, optimizer, ema_decay=0.5)
+        train(model, optimizer, world, range(4))  # the averages stay at the first weights
+        first, x = build(ONE, "ddp")[0], batch_of(9)[0]
+        with torch.no_grad():
+            before = model(x)
+            with state.averaged():
+                torch.testing.assert_close(model(x), first(x))
+            assert torch.equal(model(x), before)
+            assert not torch.allclose(before, first(x), atol=1e-3)
     stop_world(world)
 
 

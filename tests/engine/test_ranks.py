@@ -28,6 +28,7 @@ RunRanks = Callable[..., list[int | None]]
 
 # Draws of a whole batch or a whole rank (mixup's pairs, dropout) depend on how a batch is shared out.
 EXACT = ("finetune.mixup=0", "finetune.head_dropout=0", "finetune.drop_path=0")
+VALIDATED = ("val_top1", "val_top5", "val_ema_top1", "val_ema_top5")
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,8 @@ def test_two_ranks_equal_one(
     assert run_ranks(drive, 2, tmp_path, command) == [0, 0], logs_of(tmp_path)
     for stage in ("pretrain", "finetune"):
         assert_close(tmp_path / "run", one_rank, stage, atol=2e-4)
+    for line, twin in zip(metrics_of(tmp_path / "run", "finetune"), metrics_of(one_rank, "finetune"), strict=True):
+        assert [line.get(name) for name in VALIDATED] == [twin.get(name) for name in VALIDATED]
     # Five videos on two ranks: none is padded, none counted twice.
     for name in ("model", "ema"):
         mine, theirs = (result_of(run, "test")[name] for run in (tmp_path / "run", one_rank))

@@ -24,10 +24,17 @@ from diffmae_video.launch.records import (
     record_folder,
     write_attempt,
 )
-from diffmae_video.recipe import dump_recipe, load_recipe
+from diffmae_video.recipe import Recipe, dump_recipe, load_recipe
 
 START = 1_700_000_000.0
 UPDATED = "2023-11-14T22:15:00+00:00"  # START + 100 s
+
+
+def write_result(run: Path, recipe: Recipe, stage: str, **result: object) -> None:
+    """What the table reads of a finished stage."""
+    given = {"data.val_list": recipe.data.val_list, "test.weights": recipe.test.weights}
+    header = {"identity": identity(recipe, stage), "given": given}
+    (run / stage / "result.json").write_text(json.dumps({**header, **result}))
 
 
 @pytest.fixture
@@ -65,8 +72,7 @@ def make_run(tmp_path: Path):
         if top1 is not None:
             for stage, result in (("finetune", {}), ("test", {"model": {"top1": top1}})):
                 (run / stage).mkdir()
-                metadata = {"identity": identity(recipe, stage)}
-                (run / stage / "result.json").write_text(json.dumps({**metadata, **result}))
+                write_result(run, recipe, stage, **result)
         return run
 
     return make
@@ -131,7 +137,8 @@ def test_a_test_of_other_views_is_not_finished(make_run, rows_of) -> None:
     run = make_run("a", state="finished", end="finished", top1=0.25)
     recipe = run / "slurm" / "recipe.yaml"
     assert table.is_finished(run, load_recipe(recipe))
-    assert not table.is_finished(run, load_recipe(recipe, ["test.views=9"]))
+    for other in ("test.views=9", "data.val_list=other.csv", "test.weights=best"):
+        assert not table.is_finished(run, load_recipe(recipe, [other])), other
 
 
 def test_nothing_to_show(tmp_path: Path, make_run, rows_of) -> None:
@@ -170,7 +177,7 @@ def make_plain_run(tmp_path: Path):
         if top1 is not None:
             for stage, result in (("finetune", {}), ("test", {"model": {"top1": top1}})):
                 (run / stage).mkdir()
-                (run / stage / "result.json").write_text(json.dumps({"identity": identity(recipe, stage), **result}))
+                write_result(run, recipe, stage, **result)
         return run
 
     return make

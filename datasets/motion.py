@@ -36,9 +36,17 @@ CRF = 12
 
 @dataclass(frozen=True)
 class Options:
-    """Settings that determine the videos."""
+    """Settings that determine the videos.
 
-    size: int = 40  # side in pixels
+    Attributes:
+        size: side of a frame in pixels; even, at least 16.
+        frames: frames per video, at least 2.
+        fps: frames per second.
+        seed: of all random draws.
+        version: of the generator, see ``VERSION``.
+    """
+
+    size: int = 40
     frames: int = 16
     fps: int = 16
     seed: int = 0

@@ -99,7 +99,7 @@ class VideoList:
         return float(self.segments[index, 0]), float(self.segments[index, 1])
 
     def num_images(self, index: int) -> int:
-        """Images in the folder, as the list has it; -1 where it doesn't say."""
+        """Number of images in the folder as listed; -1 if not listed."""
         return -1 if self.num_frames is None else int(self.num_frames[index])
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> VideoList:

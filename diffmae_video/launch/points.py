@@ -90,7 +90,7 @@ def file_points(cfg: str, overrides: Sequence[str], path: str) -> list[Point]:
     for name, changes in _read_points(path).items():
         if not re.fullmatch(r"[\w.,=+-]+", name) or name in (".", "..", "slurm") or _shorten(name) != name:
             raise RecipeError(
-                f"{path}: point {name}: a name becomes a folder; use letters, digits and . , = + -, "
+                f"{path}: point {name}: must be the name of a folder; use letters, digits and . , = + -, "
                 f"at most {_NAME_BYTES} bytes"
             )
         try:

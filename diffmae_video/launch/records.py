@@ -45,7 +45,15 @@ class Submission:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One start of a job, in Unix time; ``ended`` and the exit ``code`` are None until it returns."""
+    """One start of a job, recorded by rank 0.
+
+    Attributes:
+        job: job id.
+        restart: number of earlier attempts of the job.
+        host: where rank 0 runs.
+        started, ended: Unix times; ``ended`` is None until the run returns.
+        code: exit code, 0 (finished) or 75 (interrupted and saved); None until the run returns.
+    """
 
     job: str
     restart: int
@@ -57,7 +65,15 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Failure:
-    """An exception that ended a rank. ``own`` is False if it follows from the loss of another rank."""
+    """An exception that ended a rank.
+
+    Attributes:
+        job, restart, rank, host: of the rank's attempt.
+        time: Unix time of the exception.
+        own: False if it follows from the loss of another rank.
+        error: the exception in one line.
+        traceback: as Python prints it.
+    """
 
     job: str
     restart: int
@@ -71,7 +87,14 @@ class Failure:
 
 @dataclass(frozen=True)
 class End:
-    """Outcome of an attempt; ``end`` is "finished", "requeued", "failed" or "cancelled"."""
+    """Outcome of an attempt.
+
+    Attributes:
+        job, restart: of the attempt.
+        end: "finished", "requeued", "failed" or "cancelled".
+        reason: of the outcome, in one line; "" if finished.
+        traceback: of the rank that failed; "" if there is none.
+    """
 
     job: str
     restart: int

@@ -55,8 +55,8 @@ def plan_phases(points: Sequence[Point], *, split_stages: bool) -> list[Phase]:
     """One phase with all stages, or with ``split_stages`` one phase per stage.
 
     Raises:
-        UserError: with ``split_stages``, the points differ in their stages; or a batch can't be shared out over the
-            ranks of its job.
+        UserError: with ``split_stages``, the points differ in their stages; or a batch can't be split equally among
+            the ranks of its job.
     """
     phases = _phases(points, split_stages=split_stages)
     for phase in phases:

@@ -186,7 +186,7 @@ class _Values:
         self.sources: dict[str, str] = {}
 
     def source_of(self, name: str) -> str:
-        """What set a key, or an entry of a mapping, last; empty for neither."""
+        """Source of a key or of an entry of a mapping; "" if it has its default."""
         while name and name not in self.sources:
             name = name.rpartition(".")[0]
         return self.sources.get(name, "")
@@ -252,7 +252,7 @@ def _mapping_depth(kind: Any) -> int:
 
 
 def _check_resources(slurm: SlurmRecipe) -> None:
-    """Hold slurm.stages to the keys of slurm that it replaces for a stage."""
+    """Check the values in slurm.stages by the rules of the slurm keys that they replace."""
     specs = {spec.name: spec for spec in dataclasses.fields(SlurmRecipe) if spec.name not in ("extra", "stages")}
     for stage, resources in slurm.stages.items():
         if stage not in STAGES:

@@ -193,7 +193,7 @@ def _check_lengths(recipe: Recipe) -> None:
         raise RecipeError(f"data.std={recipe.data.std}: must be above 0")
 
 
-# What slurm.extra can't set, since a key of its own does, or tools/submit.py itself.
+# {sbatch option that slurm.extra can't set: the key that sets it}; "" if tools/submit.py sets it.
 _SBATCH_KEYS = {
     "partition": "slurm.partition",
     "account": "slurm.account",
@@ -219,7 +219,7 @@ def _check_extra(recipe: Recipe) -> None:
             raise RecipeError(f"slurm.extra.{name}: must be the name of an sbatch option, as constraint")
         if option in _SBATCH_KEYS:
             instead = _SBATCH_KEYS[option]
-            remedy = f"set {instead}" if instead else "leave it out"
+            remedy = f"set {instead}" if instead else "remove it"
             raise RecipeError(f"slurm.extra.{name}: tools/submit.py sets it; {remedy}")
 
 
@@ -251,12 +251,12 @@ def _check_training(section: str, train: TrainRecipe, recipe: Recipe) -> None:
 
 
 def check_batch(recipe: Recipe, stage: str, *, ranks: int) -> None:
-    """A training stage's batch is shared out equally over ranks and accumulation, for mixup in pairs of clips.
+    """Check that a batch splits equally into the micro-batches of all ranks, and for mixup into pairs of clips.
 
-    One rank stands for none known yet: what can't be shared out then can't be on any number of ranks.
+    Where the number of ranks isn't known yet, pass 1: what fails then fails for any number of ranks.
 
     Raises:
-        RecipeError: with the number and what makes it possible.
+        RecipeError: the batch size can't be split; names a size or number of clips that can.
     """
     train = recipe.pretrain if stage == "pretrain" else recipe.finetune
     parts = ranks * train.accumulation

@@ -69,7 +69,7 @@ def test_scan_says_what_is_fit(collection: Path) -> None:
 
 
 def test_scan_goes_on_where_it_was(collection: Path) -> None:
-    """Rows that hold stay as they are, and a row that was cut short is made again."""
+    """Valid rows are kept, and a row that was cut short is written again."""
     assert command(collection).returncode == 1
     lines = (collection / "m.csv").read_text().splitlines(keepends=True)
     lines = [lines[0], *sorted(lines[1:], key=lambda line: line.startswith("cut.mp4"))]

@@ -68,7 +68,7 @@ def test_named_points(cfg: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a/b: {}", "point a/b: a name becomes a folder"),
+        ("a/b: {}", "point a/b: must be the name of a folder"),
         ("x: {mask.rato: 0.5}", "point x: .*unknown key mask.rato; did you mean mask.ratio"),
         ("x: 3", "yaml:1: must be a mapping, as {name: value}"),
         ("- x", "must be a mapping"),

@@ -1,4 +1,4 @@
-"""Every key of a recipe reaches what it is for.
+"""Every key of a recipe reaches what it is for, and is part of the identity of the stages that it decides.
 
 The table ``ROWS`` has each key with a value of its own, and what must then be found in the objects that a run builds:
 a run of each stage is begun by ``runner.run`` and looked at where its loop would start.
@@ -24,6 +24,7 @@ from diffmae_video.data.rand_augment import RandAugment
 from diffmae_video.diffusion import Schedule, Teacher
 from diffmae_video.engine import build, log, runner, stages
 from diffmae_video.engine.checkpoint import save_checkpoint
+from diffmae_video.engine.identity import identity
 from diffmae_video.launch.points import Point, single_point
 from diffmae_video.launch.submission import make_job, plan_phases, script_of
 from diffmae_video.recipe import Recipe, load_recipe
@@ -252,7 +253,12 @@ def training_rows(stage: str, *, epochs: int, batch: int, parts: int, clips: int
     return {f"{stage}.{name}": row for name, row in rows.items()}
 
 
-# Three times eight frames of 48 x 48 pixels: 2 x 3 x 3 cubes.
+def on_a_cluster(rows: dict[str, Row]) -> dict[str, Row]:
+    """In a variant of their own, since ranks must share out the batches."""
+    return {key: dataclasses.replace(row, variant=row.variant.replace("main", "cluster")) for key, row in rows.items()}
+
+
+# Eight frames of 48 x 48 pixels are 2 x 3 x 3 cubes here.
 ROWS: dict[str, Row] = {
     "stages": Row("[finetune,test]", lambda b: b.order, ["finetune", "test"]),
     "output_dir": Row("{folder}/other", lambda b: str(b.pretrain.training.folder), "{folder}/other/pretrain"),
@@ -381,24 +387,33 @@ ROWS: dict[str, Row] = {
     "test.weights": Row(
         "best", lambda b: (b.test, any(str(path).endswith("best.pt") for path in b.begun.read))[1], True
     ),
-    "slurm.nodes": Row("2", lambda b: b.script["nodes"], "2"),
-    "slurm.gpus_per_node": Row("4", lambda b: (b.script.get("gpus-per-node"), b.script["ntasks-per-node"]), ("4", "4")),
-    "slurm.tasks_per_node": Row(
-        "3", lambda b: (b.script.get("gpus-per-node"), b.script["ntasks-per-node"]), (None, "3"), variant="second"
-    ),
-    "slurm.cpus_per_task": Row("6", lambda b: b.script["cpus-per-task"], "6"),
-    "slurm.mem_gb": Row("90", lambda b: b.script.get("mem"), "90GB"),
-    "slurm.partition": Row("day", lambda b: b.script.get("partition"), "day"),
-    "slurm.account": Row("vision", lambda b: b.script.get("account"), "vision"),
-    "slurm.qos": Row("long", lambda b: b.script.get("qos"), "long"),
-    "slurm.hours": Row("5", lambda b: b.script["time"], "300"),
-    "slurm.max_requeues": Row("9", lambda b: b.max_requeues, 9),
-    "slurm.signal_delay_seconds": Row("77", lambda b: b.script["signal"], "USR2@77"),
-    "slurm.extra": Row("{constraint: a100}", lambda b: b.script.get("constraint"), "a100"),
-    "slurm.stages": Row(
-        "{test: {nodes: '5'}}",
-        lambda b: [b.point.for_stage(stage).slurm.nodes == 5 for stage in ("finetune", "test")],
-        [False, True],
+    **on_a_cluster(
+        {
+            "slurm.nodes": Row("2", lambda b: b.script["nodes"], "2"),
+            "slurm.gpus_per_node": Row(
+                "4", lambda b: (b.script.get("gpus-per-node"), b.script["ntasks-per-node"]), ("4", "4")
+            ),
+            "slurm.tasks_per_node": Row(
+                "2",
+                lambda b: (b.script.get("gpus-per-node"), b.script["ntasks-per-node"]),
+                (None, "2"),
+                variant="second",
+            ),
+            "slurm.cpus_per_task": Row("6", lambda b: b.script["cpus-per-task"], "6"),
+            "slurm.mem_gb": Row("90", lambda b: b.script.get("mem"), "90GB"),
+            "slurm.partition": Row("day", lambda b: b.script.get("partition"), "day"),
+            "slurm.account": Row("vision", lambda b: b.script.get("account"), "vision"),
+            "slurm.qos": Row("long", lambda b: b.script.get("qos"), "long"),
+            "slurm.hours": Row("5", lambda b: b.script["time"], "300"),
+            "slurm.max_requeues": Row("9", lambda b: b.max_requeues, 9),
+            "slurm.signal_delay_seconds": Row("77", lambda b: b.script["signal"], "USR2@77"),
+            "slurm.extra": Row("{constraint: a100}", lambda b: b.script.get("constraint"), "a100"),
+            "slurm.stages": Row(
+                "{test: {nodes: '5'}}",
+                lambda b: [b.point.for_stage(stage).slurm.nodes == 5 for stage in ("finetune", "test")],
+                [False, True],
+            ),
+        }
     ),
 }
 # What the base recipe and the variants have besides their rows.
@@ -410,6 +425,7 @@ BASE = (
 VARIANTS = {
     "base": (),
     "main": (),
+    "cluster": ("output_dir={folder}/cluster",),
     "second": ("output_dir={folder}/second", "data.swap_flip_labels=true", "slurm.gpus_per_node=0"),
 }
 
@@ -485,3 +501,45 @@ def test_every_key_reaches_its_argument(built: dict[str, Built], key: str) -> No
     probe = row.probe
     assert probe(changed) == expected
     assert probe(before) != expected
+
+
+# What decides a stage's result, by the beginning of the key; a decoder is used in pre-training only.
+DECIDES = {
+    "pretrain": ("seed", "precision", "data.", "model.", "mask.", "diffusion.", "pretrain."),
+    "finetune": ("seed", "precision", "data.", "model.", "finetune."),
+    "test": ("seed", "precision", "data.", "model.", "test.", "finetune.sampling", "finetune.pool"),
+}
+# How a run is carried out, which may change while it is under way, and where files lie: what they say is compared.
+FREE = {
+    "stages", "output_dir", "device", "tf32", "compile", "parallel", "sharded_checkpoints", "wandb",
+    "data.root", "data.train_list", "data.val_list", "data.manifest", "data.backend", "data.num_workers",
+    "data.timeout_seconds", "data.max_broken", "model.checkpointing", "pretrain.init", "finetune.init",
+    "finetune.train_list", "finetune.eval_epochs", "test.batch_size", "test.weights",
+    "pretrain.accumulation", "pretrain.checkpoint_epochs", "pretrain.checkpoint_minutes", "pretrain.keep_checkpoints",
+    "pretrain.max_bad_steps",
+    "finetune.accumulation", "finetune.checkpoint_epochs", "finetune.checkpoint_minutes", "finetune.keep_checkpoints",
+    "finetune.max_bad_steps",
+    *(key for key in ROWS if key.startswith("slurm.")),
+}  # fmt: skip
+
+
+def with_value(section: Any, key: str, value: Any) -> Any:
+    """A copy of a recipe or a section with another value of one key, whatever the rules say."""
+    name, _, rest = key.partition(".")
+    return dataclasses.replace(section, **{name: with_value(getattr(section, name), rest, value) if rest else value})
+
+
+def test_every_key_decides_a_stage_or_is_free() -> None:
+    deciding = {key for key in ROWS for names in DECIDES.values() if key.startswith(names)}
+    assert set(ROWS) == deciding | FREE
+
+
+@pytest.mark.parametrize("key", ROWS)
+def test_identity_covers_every_key(built: dict[str, Built], key: str) -> None:
+    base, value = built["base"].recipe, keys_of(built[ROWS[key].variant].recipe)[key]
+    assert value != keys_of(base)[key]
+    changed = with_value(base, key, value)
+    for stage, names in DECIDES.items():
+        unused = key in FREE or (stage != "pretrain" and key.startswith("model.decoder."))
+        decides = key.startswith(names) and not unused
+        assert (identity(base, stage) != identity(changed, stage)) == decides, stage

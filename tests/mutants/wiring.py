@@ -144,4 +144,21 @@ MUTANTS = [
         "for i in range(0, len(mine) - batch_size + 1, batch_size)]",
         BY_HAND,
     ),
+    *(
+        Mutant(
+            f"another {key} goes on with the same run",
+            "diffmae_video/engine/identity.py",
+            '    "test.batch_size",\n',
+            f'    "test.batch_size",\n    "{key}",\n',
+            "tests/engine/test_keys.py::test_identity_covers_every_key",
+        )
+        for key in ("finetune.mixup", "data.fps", "mask.kind")
+    ),
+    Mutant(
+        "a pre-training goes on with another decoder",
+        "diffmae_video/engine/identity.py",
+        'and not (stage != "pretrain" and name.startswith("model.decoder."))',
+        'and not name.startswith("model.decoder.")',
+        "tests/engine/test_keys.py::test_identity_covers_every_key",
+    ),
 ]

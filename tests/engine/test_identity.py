@@ -133,6 +133,12 @@ def test_two_lists_have_one_digest_exactly_when_they_say_the_same(
     assert (list_digest(VideoList.of(**other)) == digest) == (plain(other) == plain(said))
 
 
+@given(st.integers(1, 4), st.integers(1, 4))
+def test_the_same_letters_in_other_names_are_another_list(cut: int, other: int) -> None:
+    first, second = (VideoList.of(["a/b/c"[:at], "a/b/c"[at:]], [0, 1]) for at in (cut, other))
+    assert (list_digest(first) == list_digest(second)) == (cut == other)
+
+
 def test_a_list_says_the_same_in_every_form_and_place(tmp_path: Path) -> None:
     digests = set()
     for name, text in (("a.csv", "path,label\nv/1.mp4,1\nv/2.mp4,0\n"), ("b.txt", "v/1.mp4 1\nv/2.mp4 0\n")):

@@ -29,7 +29,7 @@ MUTANTS = [
         "diffmae_video/engine/digests.py",
         '_NOT_SAID = {"root", "notes", ',
         '_NOT_SAID = {"root", "notes", "ends", ',
-        _DIGEST,
+        f"{_IDENTITY}test_the_same_letters_in_other_names_are_another_list",
     ),
     Mutant(
         "a list's digest sees the root",

@@ -92,14 +92,16 @@ def write_collection(out: Path, index: FileIndex, classes: Sequence[str], splits
         splits: {split: its clips}.
 
     Raises:
-        UserError: no video was found; nothing is written then.
+        UserError: a split without videos, or no video was found; nothing is written then.
     """
     matched = {split: _match(index, list(clips), split) for split, clips in splits.items()}
+    for split, match in matched.items():
+        if not match.rows and not match.missing:
+            raise UserError(f"the official file of {split} names no videos; download it again")
     if not any(match.rows for match in matched.values()):
-        missing = [stem for match in matched.values() for stem in match.missing][:1]
-        example = f", such as {missing[0]}.mp4" if missing else ": the official files name none"
-        total = sum(len(match.missing) for match in matched.values())
-        raise UserError(f"--root {index.root}: none of the {total} videos is below it{example}; check --root")
+        missing = [stem for match in matched.values() for stem in match.missing]
+        looked_for = f"none of the {len(missing)} videos is below it, such as {missing[0]}.mp4"
+        raise UserError(f"--root {index.root}: {looked_for}; check --root")
     out.mkdir(parents=True, exist_ok=True)
     _replace(out / "classes.txt", "".join(f"{name}\n" for name in classes))
     return "\n".join(_write_split(out, split, match) for split, match in matched.items())

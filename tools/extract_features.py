@@ -60,6 +60,10 @@ def extract(asked: argparse.Namespace) -> list[str]:
     videos = read_videos(asked.list, root=asked.root, dataset=asked.dataset)
     for note in videos.notes:
         print(note)
+    if asked.pool == "class" and not recipe.model.class_token:
+        raise UserError("--pool class: the run's encoder has no class token; use --pool mean")
+    if asked.out.is_dir():
+        raise UserError(f"--out {asked.out}: is a folder; give an .npz file")
     make_folder(asked.out.parent)
     views = ViewParts(build_views(recipe, videos, views=asked.views, crops=1), at_once=asked.batch_size)
     encoder = load_encoder(asked.run, stage=asked.stage, weights=asked.weights).to(device)

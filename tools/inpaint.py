@@ -20,6 +20,7 @@ from diffmae_video.diffusion.sampler import time_grid
 from diffmae_video.engine.device import choose_device
 from diffmae_video.engine.files import make_folder
 from diffmae_video.engine.weights import WEIGHTS, WEIGHTS_HELP, load_diffmae, run_recipe
+from diffmae_video.errors import UserError
 from diffmae_video.report.figures import inpainting_figure
 from diffmae_video.report.fillers import Quality
 from diffmae_video.report.film import open_film
@@ -41,6 +42,9 @@ def run(asked: argparse.Namespace) -> dict[str, Quality]:
         crop_size=data.crop_size,
         max_clips=asked.max_clips,
     )
+    clips = film.places[..., 0].size
+    if asked.show >= clips:
+        raise UserError(f"--show {asked.show}: the film is filled in {clips} clips; give 0 to {clips - 1}")
     hidden = parse_mask(
         asked.mask, film, tubelet=recipe.model.tubelet, patch_size=recipe.model.patch_size, seed=asked.seed
     )
@@ -68,7 +72,7 @@ def run(asked: argparse.Namespace) -> dict[str, Quality]:
         **{key: str(value) for key, value in vars(asked).items()},
         "frames": len(film),
         "fps": film.fps,
-        "clips": hidden[..., 0].numel(),
+        "clips": clips,
         "hidden": {name: quality._asdict() for name, quality in filled.qualities.items()},
     }
     (asked.out / "metrics.json").write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
@@ -90,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--eta", type=real_number(0, 1), default=0.0, help="noise of ddim, 0...1")
     made.add_argument("--seed", type=whole_number(0), default=0, help="decides random masks and noise")
     made.add_argument("--max-clips", type=whole_number(1), help="only the frames of so many clips, from the start")
-    made.add_argument("--show", type=whole_number(0), default=0, help="number of the clip in the figure")
+    made.add_argument("--show", type=whole_number(0), default=0, help="number of the clip in the figure, from 0")
     made.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda or cuda:N")
     made.add_argument("--out", type=Path, default=Path("runs/inpainted"), help="output folder")
     return made

@@ -4,7 +4,7 @@
 
 An interrupted scan resumes, and a later scan examines only files that are new, changed, could not be read, or were
 scanned with --quick before. Training leaves out the faulty videos with data.manifest=MANIFEST.
-Exit code 0 if all videos are fit, 1 if some are not, 2 for a wrong argument.
+Exit code 0 if all videos are fit, 1 if some are not, 2 for a wrong argument, such as a root where none of them is.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from diffmae_video.command_line import Parser, real_number, run_command, whole_n
 from diffmae_video.data import read_videos
 from diffmae_video.data.manifest import Health, Manifest, ManifestWriter, read_manifest
 from diffmae_video.data.scan import compare_with_list, examine_all, plan, summarise
+from diffmae_video.errors import UserError
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -32,13 +33,20 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="decode the first and the last frame only")
     parser.add_argument("--workers", type=whole_number(1), default=os.cpu_count() or 1, help="processes")
     parser.add_argument(
-        "--timeout", type=real_number(0, above=True), default=120.0, help="seconds after which a video is bad"
+        "--timeout",
+        type=real_number(0, above=True),
+        default=120.0,
+        help="seconds after which a video is given up as unread",
     )
     return parser.parse_args(arguments)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Scan, write the manifest, print the summary; 0 if all videos are fit, else 1."""
+    """Scan, write the manifest, print the summary; 0 if all videos are fit, else 1.
+
+    Raises:
+        UserError: an invalid argument, or none of the videos exists.
+    """
     videos = read_videos(args.list, root=args.root, dataset=args.dataset)
     for note in videos.notes:
         print(note)
@@ -50,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     _examine(remaining, rows, known, depth=depth, args=args)
     print(summarise(list(rows.values())))
     if all(row.reason == "no such file" for row in rows.values()):
-        print(f"none exists, the first is {videos.path(0)}: check --root")
+        raise UserError(f"none of the {total} videos exists, such as {videos.path(0)}; check --root")
     faults, more = compare_with_list(videos, rows)
     for kind, lines in (("not as the list says", faults), ("more images than listed, the first are used", more)):
         if lines:

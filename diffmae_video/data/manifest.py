@@ -128,8 +128,11 @@ def read_manifest(path: Path) -> list[Health]:
     if HEADER_LINE.startswith(text):  # empty, or interrupted while the header was written
         return []
     reader = csv.reader(io.StringIO(text[: whole_length(text)], newline=""), strict=True)
-    if tuple(next(reader, [])) != COLUMNS:
+    header = tuple(next(reader, []))
+    if header[:2] == COLUMNS[:2] and header != COLUMNS:  # of another version
         raise UserError(f"{path}:1: must be the columns {','.join(COLUMNS)}; delete the file and scan again")
+    if header != COLUMNS:
+        raise UserError(f"{path}: not a manifest of tools/scan_videos.py; give another file")
     rows, line = [], 2
     try:
         for cells in reader:

@@ -6,6 +6,7 @@ construction, nothing waits for the device, and a clip's mask doesn't depend on 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -114,8 +115,10 @@ def num_hidden(kind: str, count: int, ratio: float) -> int:
     """How many of ``count`` units (cubes, places, time steps) a ratio hides.
 
     Raises:
-        UserError: if that is none or all of them.
+        UserError: if that is none or all of them, or the ratio isn't finite.
     """
+    if not math.isfinite(ratio):
+        raise UserError(f"mask ratio ({ratio}) must be a number above 0 and below 1")
     hide = round(ratio * count)
     if not 0 < hide < count:
         remedy = f"use {1 / count:.3g} to {1 - 1 / count:.3g}" if count > 1 else "use another kind"

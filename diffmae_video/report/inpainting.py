@@ -62,11 +62,11 @@ def inpaint_film(
         hidden: (W, s, cubes) bool, the hidden cubes of each clip.
         sampling: how.
         folder: there already.
-        shown: the window whose first clip is kept to look at; the last where there are fewer.
+        shown: the clip that is kept to look at, counted window by window from 0.
     """
-    windows, clips, frames = film.places.shape
+    _, clips, frames = film.places.shape
     at_once = max(1, FRAMES_AT_ONCE // (clips * frames))
-    shown = min(shown, windows - 1)
+    window, clip = divmod(shown, clips)
     measures = {name: Measure() for name in FILLINGS}
     kept: dict[str, Tensor] = {}
     with ExitStack() as files, tqdm(total=len(film), desc="inpaint", unit="frame", delay=1) as bar:
@@ -83,13 +83,13 @@ def inpaint_film(
                 measure.add(original, filled, where)
             for writer, names in zip(writers, (("sample",), SIDE_BY_SIDE), strict=True):
                 _write(writer, [rows[name] for name in names], film, part)
-            if part.start <= shown < part.stop:
-                kept = {name: clips[shown - part.start, 0] for name, clips in rows.items() if name != "mean colour"}
+            if part.start <= window < part.stop:
+                kept = {name: row[window - part.start, clip] for name, row in rows.items() if name != "mean colour"}
             bar.update(int(new.sum()))
     return Filled(
         {name: measure.quality() for name, measure in measures.items()},
         kept,
-        film.seconds[film.numbers[shown, 0]].tolist(),
+        film.seconds[film.numbers[window, clip]].tolist(),
     )
 
 

@@ -164,6 +164,8 @@ GOOD = Health("a.mp4", "ok", "", "full", 3, 4)
             "path,status,reason\na.mp4,ok,\n",
             "m.csv:1: must be the columns path,status,.*delete the file and scan again",
         ),
+        ("path,label\na.mp4,0\n", "m.csv: not a manifest of tools/scan_videos.py; give another file$"),
+        ("a.mp4 0\n", "m.csv: not a manifest"),
         (",".join(COLUMNS) + "\na.mp4,ok,\n", "m.csv:2: not a row of a manifest"),
         (",".join(COLUMNS) + "\na.mp4,fine,,full,3,4,0,0.0,0,0,,0.0\n", "m.csv:2: not a row of a manifest"),
         (",".join(COLUMNS) + "\na.mp4,ok,,half,3,4,0,0.0,0,0,,0.0\n", "m.csv:2: not a row of a manifest"),

@@ -87,8 +87,9 @@ def test_a_wrong_root_does_not_outlive_its_scan(collection: Path) -> None:
         "tools/scan_videos.py", "--list", collection / "train.csv", "--root", collection / "vidoes",
         "--manifest", collection / "m.csv", "--workers", "1",
     )  # fmt: skip
-    assert wrong.returncode == 1
-    assert f"none exists, the first is {collection / 'vidoes'}/good, one.mp4: check --root" in wrong.stdout
+    assert wrong.returncode == 2
+    example = collection / "vidoes" / "good, one.mp4"
+    assert wrong.stderr.endswith(f"error: none of the 5 videos exists, such as {example}; check --root\n")
     assert "2 of 5 videos are fit to use" in command(collection).stdout
     assert kept(collection) == ["good, one.mp4", "other.webm"]
 

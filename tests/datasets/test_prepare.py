@@ -174,6 +174,17 @@ def test_empty_labels_of_a_test_csv_are_none_and_counted(tmp_path: Path) -> None
     assert (tmp_path / "out/classes.txt").read_text() == "a\nb\n"
 
 
+def test_an_official_file_without_videos_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text(KINETICS + "a,BBB,0,10,train\n")
+    (tmp_path / "val.csv").write_text(KINETICS)
+    touch(tmp_path / "videos", "BBB.mp4")
+    ran = run_script("datasets/kinetics.py", "--train", tmp_path / "train.csv", "--val", tmp_path / "val.csv",
+        "--root", tmp_path / "videos", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert is_one_line(ran, "the official file of val names no videos; download it again")
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_found_names_an_example_and_writes_nothing(tmp_path: Path) -> None:
     for name in ("train", "val"):
         (tmp_path / f"{name}.csv").write_text(KINETICS + "a,BBB,0,10,train\n")

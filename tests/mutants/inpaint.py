@@ -169,4 +169,32 @@ MUTANTS = [
         "replace(recipe.data)",
         IN_FEATURES + "test_a_slow_video_points_to_the_time_limit",
     ),
+    Mutant(
+        "the clip in the figure is always the first of its window",
+        "diffmae_video/report/inpainting.py",
+        "row[window - part.start, clip]",
+        "row[window - part.start, 0]",
+        "tests/tools/test_inpaint_tool.py::test_any_clip_can_be_shown",
+    ),
+    Mutant(
+        "one clip more than there are can be shown",
+        "tools/inpaint.py",
+        "if asked.show >= clips:",
+        "if asked.show > clips:",
+        "tests/tools/test_inpaint_tool.py::test_what_cannot_be_done_is_one_line_and_exit_2",
+    ),
+    Mutant(
+        "a mask ratio that isn't finite is a traceback",
+        "diffmae_video/model/masking.py",
+        "    if not math.isfinite(ratio):",
+        "    if ratio == math.inf:",
+        "tests/tools/test_inpaint_tool.py::test_what_cannot_be_done_is_one_line_and_exit_2",
+    ),
+    Mutant(
+        "features are extracted before their file turns out to be a folder",
+        "tools/extract_features.py",
+        "    if asked.out.is_dir():",
+        "    if asked.out.is_file():",
+        "tests/tools/test_extract_features.py::test_what_is_wrong_shows_before_the_encoder_is_loaded",
+    ),
 ]

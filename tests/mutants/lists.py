@@ -191,4 +191,25 @@ MUTANTS = [
         "        if len(names) < 1:",
         f"{TEST_SCAN}::test_training_and_tests_hold_folders_to_the_listed_number_of_images",
     ),
+    Mutant(
+        "a list that is given as a manifest is to be deleted",
+        "diffmae_video/data/manifest.py",
+        "    if header[:2] == COLUMNS[:2] and header != COLUMNS:",
+        "    if header != COLUMNS:",
+        "tests/data/test_manifest.py::test_another_file_is_neither_read_nor_touched",
+    ),
+    Mutant(
+        "an older manifest isn't said to be one",
+        "diffmae_video/data/manifest.py",
+        "    if header[:2] == COLUMNS[:2] and header != COLUMNS:",
+        "    if header[:1] == COLUMNS[1:2] and header != COLUMNS:",
+        "tests/data/test_manifest.py::test_another_file_is_neither_read_nor_touched",
+    ),
+    Mutant(
+        "a validation file without videos gives an empty list",
+        "datasets/listing.py",
+        "        if not match.rows and not match.missing:",
+        "        if split == 'train' and not match.rows and not match.missing:",
+        "tests/datasets/test_prepare.py::test_an_official_file_without_videos_is_refused",
+    ),
 ]

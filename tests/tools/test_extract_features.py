@@ -152,9 +152,26 @@ def test_the_encoder_and_its_clips_are_on_one_device(
     assert np.load(tmp_path / "f.npz")["features"].shape == (5, 128)
 
 
-def test_a_folder_that_cannot_be_written_shows_before_the_encoder_is_loaded(
-    pretrained: Path, tiny_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("out", "arguments", "words"),
+    [
+        ("file/f.npz", [], "file: File exists; check the path and its permissions"),
+        ("folder", [], "folder: is a folder; give an .npz file"),
+        ("f.npz", ["--pool", "class"], "--pool class: the run's encoder has no class token; use --pool mean"),
+    ],
+)
+def test_what_is_wrong_shows_before_the_encoder_is_loaded(
+    out: str,
+    arguments: list[str],
+    words: str,
+    pretrained: Path,
+    tiny_videos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(extract_features, "load_encoder", lambda *_, **__: pytest.fail("loaded"))
     (tmp_path / "file").write_text("")
-    assert run_tool(pretrained, tiny_videos, tiny_videos / "val.csv", tmp_path / "file" / "f.npz") == 2
+    (tmp_path / "folder").mkdir()
+    assert run_tool(pretrained, tiny_videos, tiny_videos / "val.csv", tmp_path / out, *arguments) == 2
+    assert words in capsys.readouterr().err

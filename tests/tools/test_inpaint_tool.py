@@ -234,8 +234,26 @@ def test_what_is_wrong_shows_before_the_model_is_loaded(
         ["--steps", "1001"],
         ["--video", "nowhere.mp4"],
         ["--device", "gpu"],
+        ["--show", "2"],
     ):
         assert run_tool(pretrained, film, tmp_path / "out", *arguments) == 2
+
+
+def test_any_clip_can_be_shown(
+    pretrained: Path, tiny_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows of two clips that alternate: clip 3 is the second one of the second window."""
+    shown: list[Any] = []
+    monkeypatch.setattr(
+        inpaint, "inpainting_figure", lambda path, rows, *, title, seconds: shown.append((rows, seconds))
+    )
+    for number in ("2", "3"):
+        more = ["--max-clips", "9", "--show", number]
+        assert run_tool(pretrained, tiny_videos / "val-1.mp4", tmp_path / "out", *more) == 0
+    (even, even_seconds), (odd, odd_seconds) = shown
+    np.testing.assert_allclose(even_seconds, [0.8, 1.0, 1.2, 1.4])
+    np.testing.assert_allclose(odd_seconds, [0.9, 1.1, 1.3, 1.5])
+    assert not torch.equal(even["original"], odd["original"])
 
 
 def test_a_picture_is_inpainted_too(pretrained: Path, tmp_path: Path) -> None:
@@ -249,6 +267,9 @@ def test_a_picture_is_inpainted_too(pretrained: Path, tmp_path: Path) -> None:
     [
         (["--mask", "stripes:0.5"], "none of the forms"),
         (["--mask", "box:0,0,99,8,0,4"], "must lie in"),
+        (["--mask", "random:nan"], "mask ratio (nan) must be a number above 0 and below 1"),
+        (["--mask", "tube:-inf"], "mask ratio (-inf) must be a number above 0 and below 1"),
+        (["--show", "2"], "--show 2: the film is filled in 2 clips; give 0 to 1"),
         (["--steps", "0"], "0 must be a whole number, 1 or more"),
         (["--steps", "1001"], "must be in 1...1000"),
         (["--sampler", "euler"], "invalid choice: 'euler' (choose from"),

@@ -140,6 +140,10 @@ def _check_initial_weights(recipe: Recipe, stage: str) -> None:
             f"finetune.init=pretrain: {path} is not there; run the pretrain stage first, or give finetune.init=PATH "
             "(or none, from scratch)"
         )
+    if not path.exists():
+        raise UserError(
+            f"{stage}.init={init}: {path} is not there; give a run whose pre-training is finished, a checkpoint, or none"
+        )
     with _blamed_on(f"{stage}.init={init}"):
         weights = recipe.finetune.init_weights if stage == "finetune" else "auto"
         found = encoder_part(choose_weights(peek_checkpoint(path), weights, path=path))

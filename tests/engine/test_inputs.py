@@ -81,11 +81,11 @@ MISTAKES = [
     ("finetune.train_list", nameless, "finetune.train_list: {path}: no classes.txt beside it"),
     ("data.val_list", of_others, "class 'jump' (1 such) of the list isn't among the model's 3"),
     ("data.root", absent, "not there, nor are 11 of 11 others; check data.root"),
-    ("finetune.init", absent, "finetune.init={path}: can't read {path}: No such file"),
-    ("pretrain.init", absent, "pretrain.init={path}: can't read {path}: No such file"),
+    ("finetune.init", absent, "finetune.init={path}: {path} is not there; give a run"),
+    ("pretrain.init", absent, "pretrain.init={path}: {path} is not there; give a run"),
     ("finetune.init", foreign, "written by another program (it looks like a file of torch.save)"),
     ("finetune.init", safetensors, "(it looks like safetensors)"),
-    ("finetune.init", a_folder, "can't read {path}/pretrain/weights.pt: No such file"),
+    ("finetune.init", a_folder, "finetune.init={path}: {path}/pretrain/weights.pt is not there"),
 ]
 
 

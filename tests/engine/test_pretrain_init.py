@@ -106,4 +106,4 @@ def test_a_run_from_other_weights_is_another_run(
     assert main([*command, f"pretrain.init={earlier}"]) == 0
     assert "finished before" in capsys.readouterr().out
     assert main(command) == 2
-    assert "pretrain.init=" in capsys.readouterr().err
+    assert "it began from other weights (pretrain.init)" in capsys.readouterr().err

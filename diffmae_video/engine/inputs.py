@@ -142,7 +142,8 @@ def _check_initial_weights(recipe: Recipe, stage: str) -> None:
         )
     if not path.exists():
         raise UserError(
-            f"{stage}.init={init}: {path} is not there; give a run whose pre-training is finished, a checkpoint, or none"
+            f"{stage}.init={init}: {path} is not there; give a run whose pre-training is finished, or a checkpoint, or "
+            "none"
         )
     with _blamed_on(f"{stage}.init={init}"):
         weights = recipe.finetune.init_weights if stage == "finetune" else "auto"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from diffmae_video.errors import UserError
 
 _CHUNK_BYTES = 1 << 22
 
@@ -41,6 +44,23 @@ def replace_text(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")  # paths may be any bytes
     os.replace(temporary, path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a file that :func:`replace_text` wrote; None where there is no file.
+
+    Raises:
+        UserError: the file is damaged, as a power cut may leave it.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    except FileNotFoundError:
+        return None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: is damaged, not JSON (line {error.lineno}); remove it, then run again") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: is damaged, not a JSON object; remove it, then run again")
+    return found
 
 
 def make_folder(folder: Path) -> None:

@@ -13,17 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from diffmae_video.engine.evaluate import Scores
-from diffmae_video.engine.files import replace_text
+from diffmae_video.engine.files import read_json, replace_text
 
 NAME = "result.json"
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """The record in a folder; None where there is none."""
-    try:
-        return json.loads((folder / NAME).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
+    return read_json(folder / NAME)
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:

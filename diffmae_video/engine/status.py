@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffmae_video.engine.files import replace_text
+from diffmae_video.engine.files import read_json, replace_text
 
 if TYPE_CHECKING:
     from diffmae_video.engine.distributed import World
@@ -75,10 +75,7 @@ class Status:
 
 def read_status(output_dir: str | Path) -> dict[str, Any] | None:
     """The fields last written, with ``state`` "running" until it ended; None where there is no run."""
-    try:
-        return json.loads((Path(output_dir) / "status.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
+    return read_json(Path(output_dir) / "status.json")
 
 
 def now() -> str:

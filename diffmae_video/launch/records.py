@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from diffmae_video.engine.files import read_json, replace_text
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,8 @@ def write_attempt(output_dir: str | Path, attempt: Attempt) -> None:
 
 def read_attempts(output_dir: str | Path) -> list[Attempt]:
     """All attempts of all jobs of a run, oldest first."""
-    files = record_folder(output_dir).glob("attempt-*.json")
-    return sorted((Attempt(**json.loads(p.read_text())) for p in files), key=lambda a: a.started)
+    found = [Attempt(**fields) for fields in _objects(output_dir, "attempt-*.json")]
+    return sorted(found, key=lambda attempt: attempt.started)
 
 
 def write_failure(output_dir: str | Path, failure: Failure) -> None:
@@ -137,8 +138,7 @@ def write_failure(output_dir: str | Path, failure: Failure) -> None:
 
 def read_failures(output_dir: str | Path, job: str, restart: int) -> list[Failure]:
     """The failures of one attempt, the likely cause first: own errors by time, then losses of a peer by time."""
-    files = record_folder(output_dir).glob(f"failure-{job}-{restart}-*.json")
-    found = [Failure(**json.loads(p.read_text())) for p in files]
+    found = [Failure(**fields) for fields in _objects(output_dir, f"failure-{job}-{restart}-*.json")]
     return sorted(found, key=lambda failure: (not failure.own, failure.time))
 
 
@@ -152,6 +152,12 @@ def read_ends(output_dir: str | Path) -> list[End]:
     return [End(**line) for line in _lines(record_folder(output_dir) / "ends.jsonl")]
 
 
+def _objects(output_dir: str | Path, pattern: str) -> list[dict[str, Any]]:
+    """The records whose files' names match ``pattern``."""
+    found = (read_json(path) for path in record_folder(output_dir).glob(pattern))
+    return [fields for fields in found if fields is not None]
+
+
 def _append(path: Path, item: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
@@ -160,10 +166,7 @@ def _append(path: Path, item: Any) -> None:
 
 def _write(path: Path, item: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Rename, so that a reader never sees half a file.
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(dataclasses.asdict(item), indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    replace_text(path, json.dumps(dataclasses.asdict(item), indent=2) + "\n")
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

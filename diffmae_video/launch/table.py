@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import itertools
-import json
 import os
 import socket
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from diffmae_video.engine.identity import identity
+from diffmae_video.engine.results import read_result
 from diffmae_video.engine.status import read_status
 from diffmae_video.errors import UserError
 from diffmae_video.launch.cluster import queue
@@ -191,12 +191,12 @@ def _state_of_unsubmitted(status: dict[str, Any] | None) -> tuple[str, str]:
 
 def is_finished(run: Path, recipe: Recipe) -> bool:
     """Whether every stage of ``recipe`` has its result in ``run``: a test's of the same list, weights and views."""
-    results = {stage: run / stage / "result.json" for stage in recipe.stages}
-    if not all(path.exists() for path in results.values()):
+    results = {stage: read_result(run / stage) for stage in recipe.stages}
+    if not all(results.values()):
         return False
-    if "test" not in results:
+    tested = results.get("test")
+    if tested is None:
         return True
-    tested = json.loads(results["test"].read_text(encoding="utf-8"))
     given = tested.get("given", {})
     return tested["identity"] == identity(recipe, "test") and given == {
         "data.val_list": recipe.data.val_list,
@@ -218,17 +218,14 @@ def _last_loss(run: Path, status: dict[str, Any] | None) -> float | None:
     if status and status["loss"] is not None:
         return float(status["loss"])
     for stage in ("finetune", "pretrain"):
-        path = run / stage / "result.json"
-        if path.exists():
-            return json.loads(path.read_text(encoding="utf-8"))["final_loss"]
+        if result := read_result(run / stage):
+            return result["final_loss"]
     return None
 
 
 def _top1(run: Path) -> float | None:
-    path = run / "test" / "result.json"
-    if not path.exists():
-        return None
-    return json.loads(path.read_text(encoding="utf-8"))["model"]["top1"]
+    result = read_result(run / "test")
+    return result["model"]["top1"] if result else None
 
 
 def _seconds_used(run: Path, status: dict[str, Any] | None, *, running: bool) -> float:

@@ -18,6 +18,7 @@ from diffmae_video.engine.checkpoint import load_checkpoint, save_checkpoint
 from diffmae_video.engine.evaluate import Scores
 from diffmae_video.engine.results import write_result
 from diffmae_video.engine.training import Training
+from diffmae_video.launch.cli import sweep_main
 from diffmae_video.recipe import load_recipe
 from tests.conftest import TINY_RECIPE
 
@@ -209,6 +210,46 @@ def test_a_test_that_read_nothing_is_not_finished(
     assert cli.main([*command, "stages=[test]", "test.views=1"]) == 0
     assert result_of(tmp_path / "run", "test")["model"]["used"] == 5
     assert not named.exists(), "of the scoring that failed, in the same place"
+
+
+def test_videos_that_can_be_read_by_now_are_scored(
+    command: list[str], tiny_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At their place or below another root; while none can be, the test is finished."""
+    for root in ("some", "more"):
+        shutil.copytree(tiny_videos, tmp_path / root)
+    for damaged in ("some/val-1.mp4", "some/val-3.mp4", "more/val-3.mp4"):
+        (tmp_path / damaged).write_bytes(b"")
+    test = [*command, "stages=[test]", "test.views=1"]
+    for root, used, again in (
+        ("some", 3, None),
+        ("some", 3, 0),
+        ("more", 4, 1),
+        ("some", 4, 0),  # those of "more" are still read nowhere else
+        (tiny_videos, 5, 1),
+        ("some", 5, 0),
+    ):
+        assert cli.main([*test, f"data.root={tmp_path / root}"]) == 0
+        out = capsys.readouterr().out
+        assert ("test: finished before" in out) == (again == 0)
+        assert (f"test: {again} videos that could not be read before can be read now" in out) == bool(again)
+        assert result_of(tmp_path / "run", "test")["model"]["used"] == used
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"stage": NULL}'])
+@pytest.mark.parametrize("file", ["status.json", "pretrain/result.json", "test/result.json"])
+def test_a_damaged_record_is_one_line(
+    command: list[str], file: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run" / file
+    path.write_text(text)
+    for refused in (cli.main(command), sweep_main([str(tmp_path / "run")])):
+        assert refused == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" is damaged, not ")[0] for line in lines] == [f"error: {path}:"] * 2
+    path.unlink()
+    assert cli.main(command) == 0
+    assert path.exists()
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])

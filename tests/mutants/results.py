@@ -192,4 +192,25 @@ MUTANTS = [
         "if look_for_videos:",
         f"{_INPUTS}test_a_finished_run_needs_neither_its_videos_nor_the_weights_it_began_from",
     ),
+    Mutant(
+        "a test stays finished when a video that it left out was mended",
+        "diffmae_video/engine/stages.py",
+        "    if result and (readable := _readable_now(this, videos, result)):",
+        "    if result and (readable := 0):",
+        "tests/engine/test_results.py::test_videos_that_can_be_read_by_now_are_scored",
+    ),
+    Mutant(
+        "videos that a test left out are looked for below the root that it had",
+        "diffmae_video/engine/stages.py",
+        "if videos.name(i) in below]",
+        "if videos.path(i) in below]",
+        "tests/engine/test_results.py::test_videos_that_can_be_read_by_now_are_scored",
+    ),
+    Mutant(
+        "a damaged status.json is a traceback",
+        "diffmae_video/engine/files.py",
+        "    except json.JSONDecodeError as error:",
+        "    except UnicodeError as error:",
+        "tests/engine/test_results.py::test_a_damaged_record_is_one_line",
+    ),
 ]

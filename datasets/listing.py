@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffmae_video.command_line import Parser, run_command
+from diffmae_video.data.decoding.walk import IMAGE_SUFFIXES, VIDEO_SUFFIXES, walk
 from diffmae_video.data.list_forms import HEADER, csv_line
-from diffmae_video.data.walk import IMAGE_SUFFIXES, VIDEO_SUFFIXES, walk
 from diffmae_video.errors import UserError
 
 # Names of the folders into which downloads sort the splits.

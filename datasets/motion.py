@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from diffmae_video.command_line import Parser, run_command, whole_number
+from diffmae_video.data.video_io import write_video
 from diffmae_video.errors import UserError
-from diffmae_video.report.video import write_video
 
 # Increased when the same options give other videos, so that an old folder isn't reused.
 VERSION = 2

@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 from sklearn.datasets import load_digits
 
-from diffmae_video.wheels import wheel_path
+from diffmae_video.sample_media import wheel_path
 
 Array = NDArray[np.float32]
 

@@ -19,6 +19,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,14 +31,12 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from diffmae_video.bench import loaders
-from diffmae_video.bench.data import interleave
 from diffmae_video.command_line import Parser, run_command, whole_number
-from diffmae_video.data import VideoList
-from diffmae_video.data.decode import DecodeError
+from diffmae_video.data import TrainClips, VideoList
+from diffmae_video.data.decoding.base import DecodeError
+from diffmae_video.data.decoding.pyav_reader import PyavReader
+from diffmae_video.data.decoding.walk import VIDEO_SUFFIXES, files_below, format_left_out
 from diffmae_video.data.manifest import fingerprint
-from diffmae_video.data.pyav_reader import PyavReader
-from diffmae_video.data.walk import VIDEO_SUFFIXES, files_below, format_left_out
 from diffmae_video.errors import UserError
 
 MEASURED = 24  # videos, and loads before and after, that are timed
@@ -201,13 +200,26 @@ def gain(pairs: Sequence[tuple[Path, Path]], *, root: Path, out: Path) -> str:
     """Time to load a training clip before and after: alternately, the same segments of up to ``MEASURED`` videos."""
     sample = [pairs[i * len(pairs) // MEASURED] for i in range(MEASURED)] if len(pairs) > MEASURED else list(pairs)
     sides = {"before": (root, [source for source, _ in sample]), "after": (out, [copy for _, copy in sample])}
-    loads = {
-        side: loaders.ours(VideoList.of([str(name) for name in names], [0] * len(names), root=str(folder)))
+    clips = {
+        side: TrainClips(
+            VideoList.of([str(name) for name in names], [0] * len(names), root=str(folder)),
+            seed=0,
+            num_frames=16,
+            stride_frames=4,
+            fps=30.0,
+            crop_size=224,
+        )
         for side, (folder, names) in sides.items()
     }
-    times = interleave(loads, rounds=MEASURED)
+    times: dict[str, list[float]] = {side: [] for side in clips}
+    for position in range(MEASURED + 1):
+        for side, dataset in clips.items():
+            began = time.perf_counter()
+            dataset[position]
+            if position:  # the first load warms up
+                times[side].append(time.perf_counter() - began)
     before, after = (statistics.median(times[side]) * 1e3 for side in ("before", "after"))
-    return f"a {loaders.NUM_FRAMES}x{loaders.STRIDE} clip: {before:.1f} ms before, {after:.1f} ms after (medians)"
+    return f"a 16x4 clip: {before:.1f} ms before, {after:.1f} ms after (medians)"
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

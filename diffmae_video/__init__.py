@@ -10,10 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffmae_video.diffusion import DiffMAE, inpaint
-    from diffmae_video.engine.weights import load_classifier, load_diffmae, load_encoder
+    from diffmae_video.config import load_config
+    from diffmae_video.diffusion import DiffMAE
+    from diffmae_video.inpainting import inpaint
     from diffmae_video.model import SpacetimeViT, VideoClassifier
-    from diffmae_video.recipe import load_recipe
+    from diffmae_video.weights import load_classifier, load_diffmae, load_encoder
 
 __version__ = "0.1.0"
 __all__ = [
@@ -22,20 +23,20 @@ __all__ = [
     "VideoClassifier",
     "inpaint",
     "load_classifier",
+    "load_config",
     "load_diffmae",
     "load_encoder",
-    "load_recipe",
 ]
 
 _HOMES = {
     "DiffMAE": "diffusion",
     "SpacetimeViT": "model",
     "VideoClassifier": "model",
-    "inpaint": "diffusion",
-    "load_classifier": "engine.weights",
-    "load_diffmae": "engine.weights",
-    "load_encoder": "engine.weights",
-    "load_recipe": "recipe",
+    "inpaint": "inpainting",
+    "load_classifier": "weights",
+    "load_diffmae": "weights",
+    "load_encoder": "weights",
+    "load_config": "config",
 }
 
 

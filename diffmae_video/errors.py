@@ -1,4 +1,4 @@
-"""What a user can put right, told apart from our own faults."""
+"""How a run ends early: a user's mistake, a signal, or a training that can't go on."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,11 @@ class UserError(ValueError):
     Command lines print the line and exit with 2 (``command_line.run_command``). Any other exception is a fault of the
     code and keeps its traceback. It is a ValueError so that callers from Python can catch it as one.
     """
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop; its state is saved and the same command goes on."""
+
+
+class TrainingStopped(RuntimeError):
+    """Training can't go on (non-finite steps, too many broken videos); nothing saved is lost."""

@@ -24,6 +24,6 @@ def derive_seed(*key: int | str) -> int:
 
 def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
     """A torch generator on ``device``, seeded by ``key``."""
-    made = torch.Generator(device=device)
-    made.manual_seed(derive_seed(*key))
-    return made
+    rng = torch.Generator(device=device)
+    rng.manual_seed(derive_seed(*key))
+    return rng

@@ -1,4 +1,4 @@
-"""The sizes of the encoders and of their decoders: plain tables, so that a recipe is read without torch."""
+"""The sizes of the encoders and of their decoders: plain tables, so that a config is read without torch."""
 
 from __future__ import annotations
 

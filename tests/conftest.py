@@ -1,4 +1,4 @@
-"""What several test folders share: cheap processes, and a tiny collection of videos with its recipe."""
+"""What several test folders share: cheap processes, and a tiny collection of videos with its config."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from packaging.version import Version
 
+from tests.data.helpers import make_video
 from tests.processes import free_port, rank_main
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
@@ -29,6 +30,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("cpu_fsdp"):
             item.add_marker(pytest.mark.skip(reason=f"torch {torch_version} runs FSDP2 on GPUs only, 2.7 on CPUs"))
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Make a video, or hand out the one already made with the same arguments."""
+    folder = tmp_path_factory.mktemp("videos")
+    known: dict[tuple[object, ...], Path] = {}
+
+    def get(name: str, *encoding: str, size: str = "64x48", rate: str = "30", frames: int = 40) -> Path:
+        key = (name, encoding, size, rate, frames)
+        if key not in known:
+            known[key] = make_video(folder / f"{len(known)}-{name}", *encoding, size=size, rate=rate, frames=frames)
+        return known[key]
+
+    return get
 
 
 @pytest.fixture(scope="session")
@@ -97,8 +113,8 @@ def tiny_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tiny_recipe(tiny_videos: Path, tmp_path: Path) -> Path:
-    """A recipe over ``tiny_videos`` whose three stages take seconds; its run folder is ``tmp_path/run``."""
+def tiny_config(tiny_videos: Path, tmp_path: Path) -> Path:
+    """A config over ``tiny_videos`` whose three stages take seconds; its run folder is ``tmp_path/run``."""
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY_RECIPE.format(videos=tiny_videos, output_dir=tmp_path / "run"))
     return path

@@ -1,4 +1,4 @@
-"""Every shipped recipe loads, opens with its command, and builds its models on the meta device."""
+"""Every shipped config loads, opens with its command, and builds its models on the meta device."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import pytest
 import torch
 from timm.data.auto_augment import rand_augment_transform
 
-from diffmae_video.data import clips
+from diffmae_video.build import build_classifier, build_diffmae
+from diffmae_video.config import load_config
+from diffmae_video.config.rules import walk
+from diffmae_video.data import frame_sampling
 from diffmae_video.data.rand_augment import RandAugment
-from diffmae_video.engine.build import build_classifier, build_diffmae
-from diffmae_video.recipe import load_recipe
-from diffmae_video.recipe.rules import walk
 from diffmae_video.seeding import generator
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted((ROOT / "configs").glob("*.yaml"))
 
 
-def test_the_recipes_that_the_project_promises_are_there() -> None:
+def test_the_configs_that_the_project_promises_are_there() -> None:
     promised = {"motion_tiny", "k400_vitb", "k400_vitl", "k400_vith", "k600_vitl", "ssv2_vitl"}
     assert promised <= {path.stem for path in SHIPPED}
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_it_builds(path: Path) -> None:
-    recipe = load_recipe(path)
+    config = load_config(path)
     with torch.device("meta"):
-        assert build_diffmae(recipe).encoder.num_cubes > 0
-        assert build_classifier(recipe, num_classes=7).head.out_features == 7
+        assert build_diffmae(config).encoder.num_cubes > 0
+        assert build_classifier(config, num_classes=7).head.out_features == 7
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
@@ -50,13 +50,13 @@ RATES = {"k400": (24, 25, 30000 / 1001, 30), "k600": (24, 25, 30000 / 1001, 30),
 @pytest.mark.parametrize("path", [p for p in SHIPPED if "images" not in p.stem], ids=lambda p: p.stem)
 def test_its_clips_have_as_many_frames_as_they_say(path: Path) -> None:
     """No frame comes twice in a clip of the collection's own frame rates, and there is nothing to warn of."""
-    data = load_recipe(path).data
+    data = load_config(path).data
     for rate in RATES[path.stem.split("_")[0]]:
         times = np.arange(round(10 * rate)) / rate
-        assert clips.repeated_frames(times, fps=data.fps, stride_frames=data.stride_frames) == ""
-        line = clips.TimeLine(times, fps=data.fps)
+        assert frame_sampling.repeated_frames(times, fps=data.fps, stride_frames=data.stride_frames) == ""
+        line = frame_sampling.TimeLine(times, fps=data.fps)
         for i in range(20):
-            steps = clips.dense_steps(
+            steps = frame_sampling.dense_steps(
                 len(line), num_frames=data.num_frames, stride_frames=data.stride_frames, generator=generator(i)
             )
             assert len(set(line[steps])) == data.num_frames
@@ -64,9 +64,9 @@ def test_its_clips_have_as_many_frames_as_they_say(path: Path) -> None:
 
 def test_ssv2_clips_are_every_second_frame_of_the_file() -> None:
     """As VideoMAE's stride 2, which counts the frames of 12 a second: 16 frames over 2.5 seconds."""
-    data = load_recipe(ROOT / "configs" / "ssv2_vitl.yaml").data
-    line = clips.TimeLine(np.arange(48) / 12, fps=data.fps)
-    steps = clips.dense_steps(
+    data = load_config(ROOT / "configs" / "ssv2_vitl.yaml").data
+    line = frame_sampling.TimeLine(np.arange(48) / 12, fps=data.fps)
+    steps = frame_sampling.dense_steps(
         len(line), num_frames=data.num_frames, stride_frames=data.stride_frames, generator=generator(0)
     )
     assert np.diff(line[steps]).tolist() == [2] * 15
@@ -74,13 +74,13 @@ def test_ssv2_clips_are_every_second_frame_of_the_file() -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_its_rand_augment_is_a_string_of_timms(path: Path) -> None:
-    text = load_recipe(path).finetune.rand_augment
+    text = load_config(path).finetune.rand_augment
     assert bool(text) == (path.stem != "motion_tiny")
     if text:
         assert rand_augment_transform(text).num_layers == RandAugment.parse(text).num_ops
 
 
-# Settings of the peers whose results the recipes name, as our keys say them; rates and batches are those of 16 nodes.
+# Settings of the peers whose results the configs name, as our keys say them; rates and batches are those of 16 nodes.
 # [SlowFast configs/masked_ssl/k400_VIT_*_16x4_*.yaml, slowfast/config/defaults.py]
 MAE_ST: dict[str, Any] = {
     "precision": "fp32",
@@ -150,7 +150,7 @@ PEERS: dict[str, dict[str, Any]] = {
 def test_its_opening_lists_every_key_that_differs_from_its_peer(name: str) -> None:
     """A line "#   key  ours | theirs" for each of them, with our value, and for no other."""
     path = ROOT / "configs" / f"{name}.yaml"
-    values = {key: value for key, _, value in walk(load_recipe(path))}
+    values = {key: value for key, _, value in walk(load_config(path))}
     differs = {key: values[key] for key, theirs in PEERS[name].items() if values[key] != theirs}
     differs = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in differs.items()}
     assert dict(re.findall(r"^#   ([a-z_.]+) +(\S.*?) \| ", path.read_text(), re.M)) == differs
@@ -158,7 +158,7 @@ def test_its_opening_lists_every_key_that_differs_from_its_peer(name: str) -> No
 
 def test_kinetics_600_is_kinetics_400_with_other_data() -> None:
     of_400, of_600 = (
-        {key: value for key, _, value in walk(load_recipe(ROOT / "configs" / f"{name}.yaml"))}
+        {key: value for key, _, value in walk(load_config(ROOT / "configs" / f"{name}.yaml"))}
         for name in ("k400_vitl", "k600_vitl")
     )
     differs = {key for key in of_400 if of_400[key] != of_600[key]}
@@ -167,6 +167,6 @@ def test_kinetics_600_is_kinetics_400_with_other_data() -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_its_rho_is_one_that_method_md_reasons_about(path: Path) -> None:
-    rho = load_recipe(path).diffusion.rho
+    rho = load_config(path).diffusion.rho
     assert rho == (0.5 if path.stem == "motion_tiny" else 0.6)
     assert f"\n| {rho} | " in (ROOT / "docs" / "method.md").read_text()

@@ -6,8 +6,14 @@ python tools/bench.py data --cfg configs/k400_vitl.yaml [--step-ms 400] [--memor
 
 from __future__ import annotations
 
-from diffmae_video.bench import data, model
+import sys
+from pathlib import Path
+
 from diffmae_video.command_line import Parser, run_command
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is not installed with the package
+
+from benchmarks import data, model
 
 BENCHES = {"data": data, "model": model}
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from diffmae_video.command_line import Parser, run_command
-from diffmae_video.wheels import wheel_path
+from diffmae_video.sample_media import wheel_path
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = "configs/motion_tiny.yaml"

@@ -1,4 +1,4 @@
-"""Run a recipe: python tools/run_net.py --cfg configs/motion_tiny.yaml [stages=[finetune,test]] [key=value ...]"""
+"""Run a config: python tools/run_net.py --cfg configs/motion_tiny.yaml [stages=[finetune,test]] [key=value ...]"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Submit a recipe to SLURM: python tools/submit.py --cfg configs/k400_vitl.yaml slurm.nodes=8 slurm.hours=72"""
+"""Submit a config to SLURM: python tools/submit.py --cfg configs/k400_vitl.yaml slurm.nodes=8 slurm.hours=72"""
 
 import sys
 

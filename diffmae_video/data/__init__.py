@@ -2,9 +2,10 @@
 
 from diffmae_video.data.annotations import read_videos
 from diffmae_video.data.dataset import TestViews, TrainClips, UnreadableVideosError
-from diffmae_video.data.decode import DecodeError, VideoReader, open_video
+from diffmae_video.data.decoding.base import DecodeError, VideoReader
+from diffmae_video.data.decoding.open import open_video
 from diffmae_video.data.loader import device_prefetch, test_loader, train_loader
-from diffmae_video.data.videos import VideoList, with_flip_labels
+from diffmae_video.data.video_list import VideoList, with_flip_labels
 
 __all__ = [
     "DecodeError",

@@ -9,10 +9,10 @@ from typing import NoReturn
 
 import numpy as np
 
+from diffmae_video.data.decoding.walk import IMAGE_SUFFIXES, VIDEO_SUFFIXES, files_below, format_left_out, is_system
 from diffmae_video.data.list_forms import Entry, parse_list, refuser
 from diffmae_video.data.manifest import without_faulty
-from diffmae_video.data.videos import VideoList, mirrored_name
-from diffmae_video.data.walk import IMAGE_SUFFIXES, VIDEO_SUFFIXES, files_below, format_left_out, is_system
+from diffmae_video.data.video_list import VideoList, mirrored_name
 from diffmae_video.errors import UserError
 
 # Class counts of known collections, to detect a classes.txt of another one.

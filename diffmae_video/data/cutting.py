@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from diffmae_video.data.decode import VideoReader
+from diffmae_video.data.decoding.base import VideoReader
 from diffmae_video.data.transforms import Box, resize_short_side
 
 # Whole clips of such pictures, or of all views of a video together, would take gigabytes. Smaller ones are resized clip

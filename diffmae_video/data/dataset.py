@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from diffmae_video.data import clips as index
+from diffmae_video.data import frame_sampling as index
 from diffmae_video.data import transforms
 from diffmae_video.data.cutting import crop, cut_clips
-from diffmae_video.data.decode import BACKENDS, SELF_TIMED, DecodeError, VideoReader, open_video
+from diffmae_video.data.decoding.base import DecodeError, VideoReader
+from diffmae_video.data.decoding.open import BACKENDS, SELF_TIMED, open_video
+from diffmae_video.data.decoding.timeout import Watchdog
 from diffmae_video.data.rand_augment import RandAugment
 from diffmae_video.data.transforms import Box
-from diffmae_video.data.videos import VideoList
-from diffmae_video.data.watchdog import Watchdog
+from diffmae_video.data.video_list import VideoList
 from diffmae_video.errors import UserError
 from diffmae_video.seeding import generator
 
@@ -144,7 +145,8 @@ class TrainClips(Dataset[dict[str, Any]]):
     def _load(self, reader: VideoReader, video: int, keyed: list[torch.Generator]) -> tuple[int, torch.Tensor, Notes]:
         line = index.TimeLine(reader.times, fps=self.fps)
         picks = [
-            line[index.fit(self.steps(len(line), g), num_steps=len(line), short_video=self.short_video)] for g in keyed
+            line[index.wrap_or_clamp(self.steps(len(line), g), num_steps=len(line), short_video=self.short_video)]
+            for g in keyed
         ]
 
         first = self.rand_augment is not None and self.num_frames > 1  # RandAugment, before the crop
@@ -252,7 +254,7 @@ class TestViews(Dataset[dict[str, Any]]):
     def _load(self, reader: VideoReader, video: int, which: range) -> tuple[torch.Tensor, Notes]:
         line = index.TimeLine(reader.times, fps=self.fps)
         steps = self._steps(len(line))[which.start : which.stop]
-        views = line[index.fit(steps, num_steps=len(line), short_video=self.short_video)]  # (V, T)
+        views = line[index.wrap_or_clamp(steps, num_steps=len(line), short_video=self.short_video)]  # (V, T)
 
         def whole(height: int, width: int) -> list[Box]:
             return [Box(0, 0, height, width)] * len(views)

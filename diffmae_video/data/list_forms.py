@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from diffmae_video.data.walk import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from diffmae_video.data.decoding.walk import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from diffmae_video.errors import UserError
 
 HEADER = ("path", "label", "start_seconds", "end_seconds")

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from diffmae_video.data.list_forms import csv_line
-from diffmae_video.data.videos import VideoList
+from diffmae_video.data.video_list import VideoList
 from diffmae_video.errors import UserError
 
 STATUSES = ("ok", "bad", "unread")

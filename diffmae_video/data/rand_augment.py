@@ -1,6 +1,6 @@
-"""RandAugment as video recipes use it: timm's "increasing" operations, one draw for all frames of a clip.
+"""RandAugment as video configs use it: timm's "increasing" operations, one draw for all frames of a clip.
 
-RandAugment (arXiv 1909.13719) picks n operations at random. The recipes of VideoMAE, SlowFast and MAE name timm's
+RandAugment (arXiv 1909.13719) picks n operations at random. The configs of VideoMAE, SlowFast and MAE name timm's
 variant by a string such as ``rand-m7-n4-mstd0.5-inc1``; timm applies it to single PIL images with Python's own random
 numbers. Here it works on whole clips, uint8 (T, C, H, W), and every draw comes from a generator.
 """
@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import functional as F
 
 from diffmae_video.errors import UserError
 
-FILL = 128  # of pixels that come from outside the picture: timm's default, which video recipes keep
+FILL = 128  # of pixels that come from outside the picture: timm's default, which video configs keep
 MAX_LEVEL = 10.0
 _KEYS = {"m": "magnitude", "n": "num_ops", "mstd": "magnitude_std", "p": "prob", "inc": "increasing"}
 

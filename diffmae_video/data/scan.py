@@ -10,12 +10,12 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import Any
 
-from diffmae_video.data.decode import TIMED_OUT, DecodeError, check_path
-from diffmae_video.data.folder_reader import FolderReader
+from diffmae_video.data.decoding.base import TIMED_OUT, DecodeError, check_path
+from diffmae_video.data.decoding.image_folder import FolderReader
+from diffmae_video.data.decoding.pyav_reader import PyavReader
+from diffmae_video.data.decoding.timeout import Watchdog
 from diffmae_video.data.manifest import Health, Manifest, fingerprint
-from diffmae_video.data.pyav_reader import PyavReader
-from diffmae_video.data.videos import VideoList
-from diffmae_video.data.watchdog import Watchdog
+from diffmae_video.data.video_list import VideoList
 
 _CHUNK_SIZE = 256
 # Errors of the disk, the network or the process, not of the file.

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from torchvision.transforms import v2
 
 _RATIO = (3 / 4, 4 / 3)
-_ERASE_SCALE, _ERASE_RATIO = (0.02, 1 / 3), (0.3, 1 / 0.3)  # [timm RandomErasing, as the field's recipes use it]
+_ERASE_SCALE, _ERASE_RATIO = (0.02, 1 / 3), (0.3, 1 / 0.3)  # [timm RandomErasing, as the field's configs use it]
 
 
 class Box(NamedTuple):

@@ -27,7 +27,7 @@ TARGET_FRAMES = ("all", "first")
 
 
 @dataclass(frozen=True)
-class Draw:
+class StepNoise:
     """All random numbers of a training step.
 
     Attributes:
@@ -120,7 +120,7 @@ class DiffMAE(nn.Module):
         self.taps = decoder.taps + (features.decoder.taps if features is not None else ())
 
     @torch.no_grad()
-    def draw(self, generators: Sequence[torch.Generator], *, mask_kind: str, mask_ratio: float) -> Draw:
+    def draw(self, generators: Sequence[torch.Generator], *, mask_kind: str, mask_ratio: float) -> StepNoise:
         """Draw the mask, the predicted cubes, t and the noise of each clip from its own generator, on its device.
 
         Each clip's numbers depend on its generator alone, not on the batch it sits in.
@@ -130,9 +130,9 @@ class DiffMAE(nn.Module):
         shape = (predicted.shape[1], self.objective.noise_dim)
         t = [torch.randint(self.objective.num_levels, (1,), generator=g, device=g.device) for g in generators]
         noise = [torch.randn(shape, generator=g, device=g.device) for g in generators]
-        return Draw(mask=mask, predicted=predicted, t=torch.cat(t), noise=torch.stack(noise))
+        return StepNoise(mask=mask, predicted=predicted, t=torch.cat(t), noise=torch.stack(noise))
 
-    def forward(self, video: Tensor, draw: Draw) -> Losses:
+    def forward(self, video: Tensor, draw: StepNoise) -> Losses:
         """The loss of clips (B, frames, 3, height, width), normalised floats, under the given random numbers."""
         cubes = self.encoder.patchify(video)  # (B, N, P)
         clean = self._target_pixels(take(cubes, draw.predicted))  # (B, K, P), or (B, K, P / tubelet)

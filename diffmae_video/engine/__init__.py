@@ -1,1 +1,1 @@
-"""From a recipe to weights: build, train, evaluate, resume."""
+"""From a config to weights: build, train, evaluate, resume."""

@@ -1,4 +1,4 @@
-"""The command line of a run: ``diffmae-run --cfg RECIPE [key=value ...]``, also as tools/run_net.py."""
+"""The command line of a run: ``diffmae-run --cfg CONFIG [key=value ...]``, also as tools/run_net.py."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import sys
 from collections.abc import Sequence
 
 from diffmae_video.command_line import USER_ERROR, Parser, run_command, whole_number
-from diffmae_video.engine.errors import TrainingStopped
-from diffmae_video.engine.place import read_world_size
-from diffmae_video.errors import UserError
-from diffmae_video.recipe import Recipe, load_recipe, value_text
-from diffmae_video.recipe.rules import walk
+from diffmae_video.config import Config, load_config, value_text
+from diffmae_video.config.rules import walk
+from diffmae_video.engine.distributed.env import read_world_size
+from diffmae_video.errors import TrainingStopped, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,34 +31,34 @@ def _run(parsed: argparse.Namespace) -> int:
         print(_key_table())
         return 0
     if not parsed.cfg:
-        raise UserError("--cfg is missing; give a recipe, as in --cfg configs/motion_tiny.yaml")
-    recipe = load_recipe(parsed.cfg, parsed.overrides)
-    # Imported late: torch takes seconds, and a mistake in the recipe is told at once.
+        raise UserError("--cfg is missing; give a config, as in --cfg configs/motion_tiny.yaml")
+    config = load_config(parsed.cfg, parsed.overrides)
+    # Imported late: torch takes seconds, and a mistake in the config is told at once.
     if parsed.dry_run:
-        return _dry_run(recipe, world_size=read_world_size(os.environ))
+        return _dry_run(config, world_size=read_world_size(os.environ))
     from diffmae_video.engine.runner import run
 
-    return run(recipe, profile_steps=parsed.profile)
+    return run(config, profile_steps=parsed.profile)
 
 
-def _dry_run(recipe: Recipe, *, world_size: int) -> int:
-    """Print the recipe's numbers, then a line for each input that a run would refuse; exit code 2 if there are any."""
-    from diffmae_video.engine.describe import describe
+def _dry_run(config: Config, *, world_size: int) -> int:
+    """Print the config's numbers, then a line for each input that a run would refuse; exit code 2 if there are any."""
+    from diffmae_video.engine.dry_run import describe
     from diffmae_video.engine.inputs import read_inputs
 
-    print(describe(recipe, world_size=world_size), flush=True)
-    problems = read_inputs(recipe, world_size=world_size).problems
+    print(describe(config, world_size=world_size), flush=True)
+    problems = read_inputs(config, world_size=world_size).problems
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return USER_ERROR if problems else 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(description="Pre-train, fine-tune and test by a recipe; resumes by itself.")
-    parser.add_argument("--cfg", help="the recipe, a YAML file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys to change, in order")
+    parser = Parser(description="Pre-train, fine-tune and test by a config; resumes by itself.")
+    parser.add_argument("--cfg", help="the config, a YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to change, in order")
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the resolved recipe and its numbers, check all inputs, and exit"
+        "--dry-run", action="store_true", help="print the resolved config and its numbers, check all inputs, and exit"
     )
     parser.add_argument(
         "--profile",
@@ -68,13 +67,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="trace N training steps of each stage into its profile/",
     )
-    parser.add_argument("--keys", action="store_true", help="list every recipe key with its default, and exit")
+    parser.add_argument("--keys", action="store_true", help="list every config key with its default, and exit")
     return parser
 
 
 def _key_table() -> str:
     rows = []
-    for name, spec, value in walk(Recipe()):
+    for name, spec, value in walk(Config()):
         choices = spec.metadata["choices"]
         rule = f"  one of {', '.join(choices)}" if choices else ""
         rows.append(f"{name} = {value_text(value)}\n    {spec.metadata['doc']}{rule}")

@@ -11,7 +11,7 @@ import torch
 
 from diffmae_video.data import VideoList
 
-# Of a VideoList: where the files lie now, what is shown of it, and what follows from its classes and the recipe.
+# Of a VideoList: where the files lie now, what is shown of it, and what follows from its classes and the config.
 _NOT_SAID = {"root", "notes", "flip_allowed", "flip_labels"}
 _CHUNK_ELEMENTS = 1 << 24
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffmae_video.engine.evaluate import Scores
-from diffmae_video.engine.files import read_json, replace_text
+from diffmae_video.engine.train.evaluate import Scores
+from diffmae_video.files import read_json, replace_text
 
 NAME = "result.json"
 

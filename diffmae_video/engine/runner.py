@@ -9,17 +9,16 @@ from pathlib import Path
 
 import torch
 
-from diffmae_video.engine.distributed import abandon_world, barrier, start_world, stop_world
-from diffmae_video.engine.errors import Interrupted
-from diffmae_video.engine.guard import OutOfMemory, is_out_of_memory, memory_levers
-from diffmae_video.engine.identity import check_same_recipe
+from diffmae_video.config import Config
+from diffmae_video.engine.compatibility import check_same_config
+from diffmae_video.engine.distributed.context import abort_distributed, barrier, init_distributed, shutdown_distributed
 from diffmae_video.engine.inputs import read_inputs
-from diffmae_video.engine.lock import RunLock
-from diffmae_video.engine.signals import RESUME_ME, StopFlag
+from diffmae_video.engine.monitor.health import OutOfMemory, is_out_of_memory, oom_hint
+from diffmae_video.engine.monitor.status import Status
+from diffmae_video.engine.preemption import RESUME_ME, StopFlag
+from diffmae_video.engine.run_lock import RunLock
 from diffmae_video.engine.stages import Run, run_finetune, run_pretrain, run_test
-from diffmae_video.engine.status import Status
-from diffmae_video.errors import UserError
-from diffmae_video.recipe import Recipe
+from diffmae_video.errors import Interrupted, UserError
 
 STAGES: dict[str, Callable[[Run], None]] = {"pretrain": run_pretrain, "finetune": run_finetune, "test": run_test}
 
@@ -28,11 +27,11 @@ class OutputError(UserError):
     """The run's folder can't be written; one line."""
 
 
-def run(recipe: Recipe, *, profile_steps: int = 0) -> int:
-    """Run a recipe's stages; the same call resumes an interrupted run and skips finished stages.
+def run(config: Config, *, profile_steps: int = 0) -> int:
+    """Run a config's stages; the same call resumes an interrupted run and skips finished stages.
 
     Args:
-        recipe: what to do.
+        config: what to do.
         profile_steps: trace so many training steps of each stage into ``output_dir/<stage>/profile``.
 
     Returns:
@@ -42,27 +41,27 @@ def run(recipe: Recipe, *, profile_steps: int = 0) -> int:
         UserError: what a user can put right, in one line.
         TrainingStopped: training can't go on; everything saved is kept.
     """
-    world = start_world(recipe.device)
-    folder = Path(recipe.output_dir)
+    world = init_distributed(config.device)
+    folder = Path(config.output_dir)
     try:
         with _writing_to(folder), StopFlag() as stop, RunLock(folder) if world.is_main else contextlib.nullcontext():
             status = Status(folder, world=world)
             with _failures_told(status):
-                inputs = read_inputs(recipe, world_size=world.size, look_for_videos=world.is_main)
+                inputs = read_inputs(config, world_size=world.size, look_for_videos=world.is_main)
                 inputs.check()
-                code = _run_stages(Run(recipe, world, inputs, stop, status, profile_steps))
+                code = _run_stages(Run(config, world, inputs, stop, status, profile_steps))
     except BaseException as error:
-        abandon_world(world, error)  # the other ranks may wait for this one in a collective
+        abort_distributed(world, error)  # the other ranks may wait for this one in a collective
         raise
-    stop_world(world)
+    shutdown_distributed(world)
     return code
 
 
 def _run_stages(this: Run) -> int:
-    torch.set_float32_matmul_precision("high" if this.recipe.tf32 else "highest")
-    check_same_recipe(this.recipe, this.folder)
+    torch.set_float32_matmul_precision("high" if this.config.tf32 else "highest")
+    check_same_config(this.config, this.folder)
     barrier(this.world)  # every rank has read the folder before rank 0 changes something in it
-    for stage in this.recipe.stages:
+    for stage in this.config.stages:
         try:
             STAGES[stage](this)
         except Interrupted as stopped:
@@ -72,7 +71,7 @@ def _run_stages(this: Run) -> int:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            raise OutOfMemory(memory_levers(stage, device=this.world.device)) from error
+            raise OutOfMemory(oom_hint(stage, device=this.world.device)) from error
     this.status.end("finished")
     return 0
 

@@ -13,42 +13,43 @@ from typing import Any
 import torch
 from torch import nn
 
+from diffmae_video import build
+from diffmae_video.config import Config, dump_config, plain_config
 from diffmae_video.data import VideoList
 from diffmae_video.diffusion import DiffMAE
-from diffmae_video.engine import build
-from diffmae_video.engine.broken import write_broken
-from diffmae_video.engine.checkpoint import load_checkpoint, save_checkpoint
-from diffmae_video.engine.describe import finetune_flops, pretrain_flops
+from diffmae_video.engine import setup
+from diffmae_video.engine.checkpoint.manager import CheckpointManager
+from diffmae_video.engine.checkpoint.single_file import load_checkpoint, save_checkpoint
+from diffmae_video.engine.compatibility import check_same_run, identity
 from diffmae_video.engine.digests import list_digest, weights_digest
-from diffmae_video.engine.distributed import World, barrier, gather_objects, parallelize
-from diffmae_video.engine.evaluate import Scores, evaluate
-from diffmae_video.engine.files import replace_text
-from diffmae_video.engine.finetune import finetune
-from diffmae_video.engine.identity import check_same_run, identity
+from diffmae_video.engine.distributed.context import DistributedContext, barrier, gather_objects, parallelize
+from diffmae_video.engine.distributed.env import cpu_shortage
+from diffmae_video.engine.dry_run import finetune_flops, pretrain_flops
 from diffmae_video.engine.inputs import Inputs, check_classifier, initial_weights, tested_weights
-from diffmae_video.engine.keeper import Keeper
-from diffmae_video.engine.log import finite
-from diffmae_video.engine.place import cpu_shortage
-from diffmae_video.engine.plan import Plan
-from diffmae_video.engine.pretrain import pretrain
+from diffmae_video.engine.monitor.decode_failures import write_broken
+from diffmae_video.engine.monitor.metrics import finite
+from diffmae_video.engine.monitor.profiling import Speed, measure_peak_flops
+from diffmae_video.engine.monitor.status import Status
+from diffmae_video.engine.preemption import StopFlag
 from diffmae_video.engine.results import describe_test, read_result, show_test, test_folder, write_result
-from diffmae_video.engine.signals import StopFlag
-from diffmae_video.engine.speed import Speed, measure_peak_flops
-from diffmae_video.engine.status import Status
-from diffmae_video.engine.training import Training
-from diffmae_video.engine.weights import load_diffmae_weights, load_encoder_weights
+from diffmae_video.engine.train.evaluate import Scores, evaluate
+from diffmae_video.engine.train.finetune import finetune
+from diffmae_video.engine.train.hparams import TrainHParams
+from diffmae_video.engine.train.pretrain import pretrain
+from diffmae_video.engine.train.trainer import Trainer
 from diffmae_video.errors import UserError
+from diffmae_video.files import replace_text
 from diffmae_video.model import VideoClassifier
-from diffmae_video.recipe import Recipe, dump_recipe, plain_recipe
 from diffmae_video.seeding import derive_seed
+from diffmae_video.weights.load import load_diffmae_weights, load_encoder_weights
 
 
 @dataclass(frozen=True)
 class Run:
     """What the stages of one run share."""
 
-    recipe: Recipe
-    world: World
+    config: Config
+    world: DistributedContext
     inputs: Inputs
     stop: StopFlag
     status: Status
@@ -57,12 +58,12 @@ class Run:
     @property
     def folder(self) -> Path:
         """The run's folder; each stage has one in it."""
-        return Path(self.recipe.output_dir)
+        return Path(self.config.output_dir)
 
     @property
     def dtype(self) -> torch.dtype:
         """Autocast's type."""
-        return build.build_dtype(self.recipe, self.world.device)
+        return setup.build_dtype(self.config, self.world.device)
 
     def say(self, text: str) -> None:
         """Print a line, once for all ranks."""
@@ -72,50 +73,50 @@ class Run:
 
 def run_pretrain(this: Run) -> None:
     """Pre-train encoder and decoder."""
-    recipe, videos = this.recipe, this.inputs.videos["train"]
-    header = {**stage_header(recipe, "pretrain", classes=(), videos=videos), **_init_digest(recipe, "pretrain")}
+    config, videos = this.config, this.inputs.videos["train"]
+    header = {**stage_header(config, "pretrain", classes=(), videos=videos), **_init_digest(config, "pretrain")}
     if _is_finished(this, header):
         return
     _begin(this, "pretrain", videos)
-    torch.manual_seed(derive_seed(recipe.seed, "pretrain", "weights"))
-    model = build.build_diffmae(recipe)
-    if recipe.pretrain.init != "none":
-        this.say(f"pretrain: {load_diffmae_weights(model, recipe.pretrain.init)}")
+    torch.manual_seed(derive_seed(config.seed, "pretrain", "weights"))
+    model = build.build_diffmae(config)
+    if config.pretrain.init != "none":
+        this.say(f"pretrain: {load_diffmae_weights(model, config.pretrain.init)}")
     with contextlib.closing(_start_training(this, model, header)) as training:
         pretrain(
             training,
             model,
-            build.build_clips(recipe, "pretrain", videos),
-            mask_kind=recipe.mask.kind,
-            mask_ratio=recipe.mask.ratio,
-            mean=recipe.data.mean,
-            std=recipe.data.std,
+            build.build_clips(config, "pretrain", videos),
+            mask_kind=config.mask.kind,
+            mask_ratio=config.mask.ratio,
+            mean=config.data.mean,
+            std=config.data.std,
         )
         _finish_training(this, training)
 
 
 def run_finetune(this: Run) -> None:
     """Fine-tune the encoder with a head on labelled videos."""
-    recipe, videos = this.recipe, this.inputs.videos["finetune"]
-    header, source = finetune_header(this), initial_weights(recipe, "finetune")
+    config, videos = this.config, this.inputs.videos["finetune"]
+    header, source = finetune_header(this), initial_weights(config, "finetune")
     if _is_finished(this, header):
         return
     _begin(this, "finetune", videos)
-    torch.manual_seed(derive_seed(recipe.seed, "finetune", "weights"))
-    model = build.build_classifier(recipe, num_classes=len(videos.classes))
+    torch.manual_seed(derive_seed(config.seed, "finetune", "weights"))
+    model = build.build_classifier(config, num_classes=len(videos.classes))
     if source:
-        this.say(f"finetune: {load_encoder_weights(model.encoder, source, weights=recipe.finetune.init_weights)}")
+        this.say(f"finetune: {load_encoder_weights(model.encoder, source, weights=config.finetune.init_weights)}")
     with contextlib.closing(_start_training(this, model, header)) as training:
         finetune(
             training,
-            build.build_clips(recipe, "finetune", videos),
+            build.build_clips(config, "finetune", videos),
             num_classes=len(videos.classes),
-            label_smoothing=recipe.finetune.label_smoothing,
-            mixup=recipe.finetune.mixup,
-            cutmix=recipe.finetune.cutmix,
-            mean=recipe.data.mean,
-            std=recipe.data.std,
-            eval_steps=_eval_steps(recipe, training.plan),
+            label_smoothing=config.finetune.label_smoothing,
+            mixup=config.finetune.mixup,
+            cutmix=config.finetune.cutmix,
+            mean=config.data.mean,
+            std=config.data.std,
+            eval_steps=_eval_steps(config, training.plan),
             validate=lambda: _validate(this, training),
         )
         _finish_training(this, training)
@@ -123,24 +124,24 @@ def run_finetune(this: Run) -> None:
 
 def finetune_header(this: Run) -> dict[str, Any]:
     """Fine-tuning's header, with digests of the weights it begins from and of the videos its best is chosen by."""
-    recipe, videos = this.recipe, this.inputs.videos["finetune"]
-    header = stage_header(recipe, "finetune", classes=videos.classes, videos=videos)
-    if "val" in this.inputs.videos and recipe.finetune.eval_epochs:
+    config, videos = this.config, this.inputs.videos["finetune"]
+    header = stage_header(config, "finetune", classes=videos.classes, videos=videos)
+    if "val" in this.inputs.videos and config.finetune.eval_epochs:
         header["val_videos"] = list_digest(build.class_labels(this.inputs.videos["val"], videos.classes))
-    return header | _init_digest(recipe, "finetune")
+    return header | _init_digest(config, "finetune")
 
 
-def _init_digest(recipe: Recipe, stage: str) -> dict[str, str]:
+def _init_digest(config: Config, stage: str) -> dict[str, str]:
     """What a stage began from, for its header; nothing where the file is gone since the stage finished."""
-    source = initial_weights(recipe, stage)
+    source = initial_weights(config, stage)
     if source is None:
         return {"init": "none"}
     return {"init": weights_digest(load_checkpoint(source))} if source.exists() else {}
 
 
-def _validate(this: Run, training: Training) -> float:
+def _validate(this: Run, training: Trainer) -> float:
     """Score the weights, and their moving averages where there are any; the share that the best is chosen by."""
-    training.keeper.wait()  # the loader's processes are forked, which no thread at work likes
+    training.manager.wait()  # the loader's processes are forked, which no thread at work likes
     val = build.class_labels(this.inputs.videos["val"], training.header["classes"])
     noted: dict[str, float | None] = {}
     named = set(training.broken.files)
@@ -158,19 +159,19 @@ def _validate(this: Run, training: Training) -> float:
     return chosen
 
 
-def _eval_steps(recipe: Recipe, plan: Plan) -> int:
+def _eval_steps(config: Config, plan: TrainHParams) -> int:
     """Steps between validations; 0 for none."""
-    epochs = recipe.finetune.eval_epochs
+    epochs = config.finetune.eval_epochs
     return max(1, round(epochs * plan.steps_per_epoch)) if epochs else 0
 
 
 def run_test(this: Run) -> None:
     """Score the fine-tuned classifier on all views of the validation videos."""
-    recipe, test, path = this.recipe, this.recipe.test, tested_weights(this.recipe)
+    config, test, path = this.config, this.config.test, tested_weights(this.config)
     saved = load_checkpoint(path)
-    check_classifier(recipe, saved, path)
+    check_classifier(config, saved, path)
     videos = build.class_labels(this.inputs.videos["val"], saved["classes"])
-    header = stage_header(recipe, "test", classes=saved["classes"], videos=videos)
+    header = stage_header(config, "test", classes=saved["classes"], videos=videos)
     header["weights_sha256"] = weights_digest(saved)
     folder = test_folder(this.folder / "test", header, views=test.views, crops=test.crops)
     result = read_result(folder)
@@ -186,8 +187,8 @@ def run_test(this: Run) -> None:
     else:
         _begin(this, "test", videos, folder)
         result = {**header, **_score_all(this, saved, videos, folder)}
-    # As they stand in the recipe, for people and for the table of a sweep: neither decides the result.
-    result |= {"given": {"data.val_list": recipe.data.val_list, "test.weights": test.weights}}
+    # As they stand in the config, for people and for the table of a sweep: neither decides the result.
+    result |= {"given": {"data.val_list": config.data.val_list, "test.weights": test.weights}}
     if this.world.is_main:
         write_result(folder, result)
         if line := show_test(this.folder / "test", result):
@@ -203,18 +204,18 @@ def _readable_now(this: Run, videos: VideoList, result: Mapping[str, Any]) -> in
         # The root may be another one now: the names below it are the list's.
         below = {os.path.join(*parts[i:]) for parts in (Path(path).parts for path in unread) for i in range(len(parts))}
         left_out = videos.subset([i for i in range(len(videos)) if videos.name(i) in below])
-        test = this.recipe.test
-        views = build.build_views(this.recipe, left_out, views=test.views, crops=test.crops)
+        test = this.config.test
+        views = build.build_views(this.config, left_out, views=test.views, crops=test.crops)
         found = sum(not views[i]["error"] for i in range(len(views)))
     return max(gather_objects(this.world, found))
 
 
 def _score_all(this: Run, saved: Mapping[str, Any], videos: VideoList, folder: Path) -> dict[str, Any]:
     """The scores of a checkpoint's weights and of their moving averages, as plain data."""
-    recipe, test = this.recipe, this.recipe.test
+    config, test = this.config, this.config.test
     if this.world.is_main:
-        build.preflight(videos)
-    model = build.build_classifier(recipe, num_classes=len(saved["classes"])).to(this.world.device)
+        setup.preflight(videos)
+    model = build.build_classifier(config, num_classes=len(saved["classes"])).to(this.world.device)
     results: dict[str, Any] = {}
     named: set[str] = set()
     for name in ("model", "ema") if saved["ema"] else ("model",):
@@ -236,11 +237,11 @@ def _score_all(this: Run, saved: Mapping[str, Any], videos: VideoList, folder: P
 
 
 def _begin(this: Run, stage: str, videos: VideoList, folder: Path | None = None) -> None:
-    """Leave the recipe in the folders of the stage that now works by it and of the run; say what it is about to use."""
+    """Leave the config in the folders of the stage that now works by it and of the run; say what it is about to use."""
     if this.world.is_main:
         for place in (folder or this.folder / stage, this.folder):
             place.mkdir(parents=True, exist_ok=True)
-            replace_text(place / "recipe.yaml", dump_recipe(this.recipe))
+            replace_text(place / "config.yaml", dump_config(this.config))
     _say_videos(this, stage, videos)
 
 
@@ -249,19 +250,19 @@ def _say_videos(this: Run, stage: str, videos: VideoList) -> None:
     for note in videos.notes:
         this.say(f"{stage}: {note}")
     if stage != "test":
-        this.say(f"{stage}: mirrored: {build.mirroring(this.recipe, stage, videos)}")
+        this.say(f"{stage}: mirrored: {build.mirroring(this.config, stage, videos)}")
 
 
 def _score(
     this: Run, model: nn.Module, videos: VideoList, *, views: int, crops: int, name: str, named: set[str]
 ) -> Scores:
-    data = this.recipe.data
+    data = this.config.data
     return evaluate(
         model,
-        build.build_views(this.recipe, videos, views=views, crops=crops),
+        build.build_views(this.config, videos, views=views, crops=crops),
         world=this.world,
         dtype=this.dtype,
-        batch_size=this.recipe.test.batch_size,
+        batch_size=this.config.test.batch_size,
         num_workers=data.num_workers,
         mean=data.mean,
         std=data.std,
@@ -270,46 +271,46 @@ def _score(
     )
 
 
-def stage_header(recipe: Recipe, stage: str, *, classes: Sequence[str], videos: VideoList) -> dict[str, Any]:
+def stage_header(config: Config, stage: str, *, classes: Sequence[str], videos: VideoList) -> dict[str, Any]:
     """What each checkpoint and result of a stage says of itself."""
     return {
         "stage": stage,
-        "identity": identity(recipe, stage),
+        "identity": identity(config, stage),
         "classes": list(classes),
         "num_videos": len(videos),
         "videos": list_digest(videos),
     }
 
 
-def _start_training(this: Run, model: DiffMAE | VideoClassifier, header: dict[str, Any]) -> Training:
+def _start_training(this: Run, model: DiffMAE | VideoClassifier, header: dict[str, Any]) -> Trainer:
     """Put the model on the device and over the ranks, and go on from the stage's latest checkpoint."""
-    recipe, world, stage = this.recipe, this.world, header["stage"]
-    train = build.stage_section(recipe, stage)
-    plan = build.build_plan(recipe, stage, num_videos=header["num_videos"], world_size=world.size)
+    config, world, stage = this.config, this.world, header["stage"]
+    train = build.stage_section(config, stage)
+    plan = setup.build_plan(config, stage, num_videos=header["num_videos"], world_size=world.size)
     model.to(world.device)
-    if recipe.compile:
+    if config.compile:
         model.compile()
-    wrapped = parallelize(model, world, strategy=recipe.parallel)
+    wrapped = parallelize(model, world, strategy=config.parallel)
     this.say(_announcement(plan, world, clips_per_video=train.clips_per_video))
-    shortage = cpu_shortage(recipe.data.num_workers, usable=len(os.sched_getaffinity(0)))
+    shortage = cpu_shortage(config.data.num_workers, usable=len(os.sched_getaffinity(0)))
     if shortage:
         this.say(shortage)
     folder = this.folder / stage
-    training = Training(
-        build.build_state(model, wrapped, train, dtype=this.dtype),
+    training = Trainer(
+        setup.build_state(model, wrapped, train, dtype=this.dtype),
         plan=plan,
         world=world,
         folder=folder,
         header=header,
-        keeper=Keeper(
-            folder / "checkpoints", world=world, keep_last=train.keep_checkpoints, sharded=recipe.sharded_checkpoints
+        manager=CheckpointManager(
+            folder / "checkpoints", world=world, keep_last=train.keep_checkpoints, sharded=config.sharded_checkpoints
         ),
         dtype=this.dtype,
         stop=this.stop,
         status=this.status,
         speed=_speed(this, stage),
         profile_steps=this.profile_steps,
-        wandb=recipe.wandb,
+        wandb=config.wandb,
     )
     if training.resumed_from:
         this.say(f"{stage}: goes on from step {training.step} of {plan.num_steps}, {training.resumed_from}")
@@ -318,26 +319,26 @@ def _start_training(this: Run, model: DiffMAE | VideoClassifier, header: dict[st
 
 def _speed(this: Run, stage: str) -> Speed:
     """What the metrics' utilisation is reckoned from."""
-    flops = {"pretrain": pretrain_flops, "finetune": finetune_flops}[stage](this.recipe)
+    flops = {"pretrain": pretrain_flops, "finetune": finetune_flops}[stage](this.config)
     return Speed(
-        flops_per_video=flops * build.stage_section(this.recipe, stage).clips_per_video,
+        flops_per_video=flops * build.stage_section(this.config, stage).clips_per_video,
         peak_flops=measure_peak_flops(this.world.device, this.dtype),
         num_devices=this.world.size,
     )
 
 
-def _announcement(plan: Plan, world: World, *, clips_per_video: int) -> str:
+def _announcement(plan: TrainHParams, world: DistributedContext, *, clips_per_video: int) -> str:
     return (
         f"{plan.stage}: {plan.num_steps} steps of {plan.batch_size} videos x {clips_per_video} clips on {world.size} x "
         f"{world.device.type}, peak learning rate {plan.peak_lr:.3g} at {plan.batch_size} videos a step"
     )
 
 
-def _finish_training(this: Run, training: Training) -> None:
+def _finish_training(this: Run, training: Trainer) -> None:
     """Leave the weights alone in weights.pt, and the record that the stage is finished."""
     saved = training.state.state_dict()
     if this.world.is_main:
-        weights = {"model": saved["model"], "ema": saved["ema"], "recipe": plain_recipe(this.recipe)}
+        weights = {"model": saved["model"], "ema": saved["ema"], "config": plain_config(this.config)}
         save_checkpoint(this.folder / training.plan.stage / "weights.pt", {**training.header, **weights})
     outcome: dict[str, Any] = {
         "steps": training.step,

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffmae_video.command_line import Parser, run_command, whole_number
+from diffmae_video.config import load_config
 from diffmae_video.errors import UserError
-from diffmae_video.launch.cluster import cancel
 from diffmae_video.launch.local import run_local
 from diffmae_video.launch.plot import plot_rows
-from diffmae_video.launch.points import Point, file_points, product_points, single_point
 from diffmae_video.launch.records import Submission, record_folder
+from diffmae_video.launch.slurm import cancel
 from diffmae_video.launch.submission import check_folder, check_plan, plan_phases, script_of, select_points, submit
+from diffmae_video.launch.sweep import Point, file_points, product_points, single_point
 from diffmae_video.launch.table import Row, find_runs, latest_jobs, read_rows, to_csv, to_text
-from diffmae_video.recipe import load_recipe
 
 _ENDED = ("failed", "cancelled", "interrupted", "lost")
 
@@ -34,9 +34,9 @@ def sweep_main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _submit_parser() -> argparse.ArgumentParser:
-    parser = Parser(description="Submit a recipe, or a sweep over it, to SLURM.")
-    parser.add_argument("--cfg", required=True, help="the recipe, a YAML file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys to change, in order")
+    parser = Parser(description="Submit a config, or a sweep over it, to SLURM.")
+    parser.add_argument("--cfg", required=True, help="the config, a YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to change, in order")
     parser.add_argument("--dry-run", action="store_true", help="print the sbatch scripts and submit nothing")
     parser.add_argument("--local", action="store_true", help="run on this machine, through submitit's local executor")
     parser.add_argument("--sweep", nargs="+", default=[], metavar="key=v1,v2", help="every combination of these values")
@@ -52,7 +52,7 @@ def _submit_parser() -> argparse.ArgumentParser:
 
 def _submit(args: argparse.Namespace) -> int:
     points = _points(args)
-    if points[0].recipe.slurm.stages and not args.split_stages:
+    if points[0].config.slurm.stages and not args.split_stages:
         print("note: slurm.stages is not used without --split-stages", file=sys.stderr)
     phases = plan_phases(points, split_stages=args.split_stages)
     folder = _output_folder(points)
@@ -90,13 +90,13 @@ def _points(args: argparse.Namespace) -> list[Point]:
 
 def _output_folder(points: Sequence[Point]) -> Path:
     """The sweep's folder, or the run's."""
-    first = Path(points[0].recipe.output_dir)
+    first = Path(points[0].config.output_dir)
     return first.parent if points[0].name else first
 
 
 def _print_submissions(entries: Sequence[Submission], folder: Path) -> None:
     for entry in entries:
-        print(f"job {entry.job}: {', '.join(entry.stages)}\n  recipe {entry.recipe}\n  logs   {entry.logs}")
+        print(f"job {entry.job}: {', '.join(entry.stages)}\n  config {entry.config}\n  logs   {entry.logs}")
     print(f"code   {entries[0].code}")
     print(f"watch  python tools/sweep.py {folder}")
     print(f"cancel python tools/sweep.py {folder} --cancel")
@@ -142,20 +142,20 @@ def _sweep(args: argparse.Namespace) -> int:
 
 
 def _resubmit(rows: Sequence[Row], folder: Path, *, max_parallel: int | None) -> None:
-    """Resubmit runs with the recipe, cluster and stage splitting of their last submission."""
+    """Resubmit runs with the config, cluster and stage splitting of their last submission."""
     groups: dict[str, list[Point]] = {}
     for row in rows:
         jobs = latest_jobs(Path(row.folder))
-        cfg = str(record_folder(row.folder) / "recipe.yaml")
-        recipe = load_recipe(cfg)
-        point = Point(name=row.point, cfg=cfg, overrides=(), recipe=recipe, params=row.params)
+        cfg = str(record_folder(row.folder) / "config.yaml")
+        config = load_config(cfg)
+        point = Point(name=row.point, cfg=cfg, overrides=(), config=config, params=row.params)
         # All tasks of an array share these settings, so runs that differ in them need separate submissions.
-        group_key = repr((jobs[-1].cluster, len(jobs) > 1, recipe.stages, recipe.slurm))
+        group_key = repr((jobs[-1].cluster, len(jobs) > 1, config.stages, config.slurm))
         groups.setdefault(group_key, []).append(point)
     submissions = []
     # Check every group before the first one is submitted.
     for points in groups.values():
-        jobs = latest_jobs(Path(points[0].recipe.output_dir))
+        jobs = latest_jobs(Path(points[0].config.output_dir))
         phases = plan_phases(points, split_stages=len(jobs) > 1)
         if jobs[-1].cluster == "slurm":
             check_plan(phases)

@@ -11,21 +11,23 @@ from pathlib import Path
 
 import submitit
 
-from diffmae_video.launch.cluster import SlurmError, tasks_per_node
-from diffmae_video.launch.epilogue import conclude
-from diffmae_video.launch.points import Point
-from diffmae_video.launch.records import End, add_end, read_ends, record_folder
-from diffmae_video.launch.submission import Phase, make_job, prepare, record
+from diffmae_video.launch.job_end import job_outcome
+from diffmae_video.launch.records import JobOutcome, add_end, read_ends, record_folder
+from diffmae_video.launch.slurm import SlurmError, tasks_per_node
+from diffmae_video.launch.submission import JobArray, make_job, prepare, record
+from diffmae_video.launch.sweep import Point
 
 _POLL_SECONDS = 0.2
 
 
-def run_local(phases: Sequence[Phase], points: Sequence[Point], *, folder: Path, max_parallel: int) -> list[End]:
+def run_local(
+    phases: Sequence[JobArray], points: Sequence[Point], *, folder: Path, max_parallel: int
+) -> list[JobOutcome]:
     """Run all jobs and wait for them; each phase starts after the previous one, with the points that finished it.
 
     Args:
         phases: jobs of all points, stage by stage with ``--split-stages``.
-        points: the runs, in the order of each phase's recipes.
+        points: the runs, in the order of each phase's configs.
         folder: of the run or the sweep; logs and the code snapshot go to its ``slurm/``.
         max_parallel: jobs that run at a time.
 
@@ -33,14 +35,14 @@ def run_local(phases: Sequence[Phase], points: Sequence[Point], *, folder: Path,
         the last outcome of each point.
 
     Raises:
-        SlurmError: a recipe requests several nodes, or a folder can't be written.
+        SlurmError: a config requests several nodes, or a folder can't be written.
     """
     for phase in phases:
         if phase.slurm.nodes > 1:
             raise SlurmError(f"slurm.nodes={phase.slurm.nodes}: --local has one node; add slurm.nodes=1")
     code = prepare(phases, points, folder=folder)
     submitted = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-    ends: dict[int, End] = {}
+    ends: dict[int, JobOutcome] = {}
     for phase in phases:
         waiting = [i for i in range(len(points)) if i not in ends or ends[i].end == "finished"]
         running: dict[int, submitit.Job[int]] = {}
@@ -52,7 +54,7 @@ def run_local(phases: Sequence[Phase], points: Sequence[Point], *, folder: Path,
                 submission = record(
                     phase, i, points[i], job=job, cluster="local", submitted=submitted, code=code, folder=folder
                 )
-                print(f"job {job} runs {submission.recipe}, logs {submission.logs}", flush=True)
+                print(f"job {job} runs {submission.config}, logs {submission.logs}", flush=True)
             time.sleep(_POLL_SECONDS)
             for i in [i for i, job in running.items() if job.done()]:
                 ends[i] = _record_outcome(phase, i, running.pop(i).job_id)
@@ -60,7 +62,7 @@ def run_local(phases: Sequence[Phase], points: Sequence[Point], *, folder: Path,
     return [ends[i] for i in range(len(points))]
 
 
-def _start(phase: Phase, index: int, *, folder: Path, code: Path) -> submitit.Job[int]:
+def _start(phase: JobArray, index: int, *, folder: Path, code: Path) -> submitit.Job[int]:
     slurm = phase.slurm
     executor = submitit.LocalExecutor(record_folder(folder), max_num_timeout=slurm.max_requeues)
     executor.update_parameters(
@@ -90,11 +92,11 @@ def _import_from(code: Path) -> Iterator[None]:
             os.environ["PYTHONPATH"] = path
 
 
-def _record_outcome(phase: Phase, index: int, job: str) -> End:
-    output_dir = phase.recipes[index].output_dir
+def _record_outcome(phase: JobArray, index: int, job: str) -> JobOutcome:
+    output_dir = phase.configs[index].output_dir
     restart = sum(end.job == job and end.end == "requeued" for end in read_ends(output_dir))
     # submitit's local controller doesn't report the tasks' exit codes; their records say whether they finished.
-    end = conclude(
+    end = job_outcome(
         output_dir,
         job=job,
         restart=restart,

@@ -28,7 +28,7 @@ class Submission:
         cluster: "slurm" or "local".
         stages: the stages that it runs.
         submitted: time of the submission, ISO 8601; the jobs of one submission share it.
-        recipe: path of the resolved recipe.
+        config: path of the resolved config.
         code: path of the code snapshot.
         logs: path of the log of its first task.
         params: values of the swept keys.
@@ -38,7 +38,7 @@ class Submission:
     cluster: str
     stages: list[str]
     submitted: str
-    recipe: str
+    config: str
     code: str
     logs: str
     params: dict[str, str] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class End:
+class JobOutcome:
     """Outcome of an attempt.
 
     Attributes:
@@ -142,14 +142,14 @@ def read_failures(output_dir: str | Path, job: str, restart: int) -> list[Failur
     return sorted(found, key=lambda failure: (not failure.own, failure.time))
 
 
-def add_end(output_dir: str | Path, end: End) -> None:
+def add_end(output_dir: str | Path, end: JobOutcome) -> None:
     """Append to ends.jsonl."""
     _append(record_folder(output_dir) / "ends.jsonl", end)
 
 
-def read_ends(output_dir: str | Path) -> list[End]:
+def read_ends(output_dir: str | Path) -> list[JobOutcome]:
     """The outcomes of all attempts, oldest first."""
-    return [End(**line) for line in _lines(record_folder(output_dir) / "ends.jsonl")]
+    return [JobOutcome(**line) for line in _lines(record_folder(output_dir) / "ends.jsonl")]
 
 
 def _objects(output_dir: str | Path, pattern: str) -> list[dict[str, Any]]:

@@ -1,200 +1,213 @@
-"""The job that submitit runs in each task.
-
-Signals: submitit installs a SIGUSR2 handler in each task, which on rank 0 calls :meth:`TrainingJob.checkpoint` and
-requeues immediately, and on the other ranks does nothing. That is correct only while there is nothing to save, so the
-engine installs its own handlers when it starts: a signal then sets a flag, all ranks agree on it at a step boundary and
-save, and ``run`` returns 75 on each. The job is requeued after all ranks have exited, by ``epilogue.py`` in the
-batch script (with the local executor: by submitit's controller, once all tasks have ended).
-"""
+"""SLURM's command line: partitions, the queue, checks and cancellation. Many clusters have no sacct: it isn't used."""
 
 from __future__ import annotations
 
-import dataclasses
-import os
+import math
 import re
-import signal
-import socket
-import sys
-import time
-import traceback
-from collections.abc import Callable
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import submitit
-from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
+from diffmae_video.errors import UserError
 
-from diffmae_video.command_line import error_line, is_user_error
-from diffmae_video.engine.place import rendezvous_port
-from diffmae_video.launch.records import (
-    Attempt,
-    End,
-    Failure,
-    add_end,
-    read_ends,
-    write_attempt,
-    write_failure,
-)
+if TYPE_CHECKING:
+    from diffmae_video.config.schema import SlurmConfig
 
-# Messages by which torch reports a lost peer; errors of gloo have no exception class of their own.
-_PEER_GONE = re.compile(
-    r"closed by peer|reset by peer|broken pipe|connection refused|gloo|nccl|process group|socket|barrier", re.IGNORECASE
-)
+_TIMEOUT_SECONDS = 60
+_PROBE_SECONDS = 20
 
 
-class RequeueLimitError(RuntimeError):
-    """The job has reached slurm.max_requeues restarts."""
+class SlurmError(UserError):
+    """A request that SLURM can't fulfil, in one line."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """A task's job and rank, from the variables of SLURM or of submitit's local executor.
+class Partition:
+    """Limits of a partition.
 
     Attributes:
-        cluster: "slurm" or "local".
-        job: job id, ``ID_TASK`` in an array.
-        restart: number of earlier attempts of the job.
-        rank, local_rank, world_size: as torchrun's variables.
-        address, port: rendezvous of the ranks.
+        name: as ``--partition`` takes it.
+        is_default: used where a job names no partition.
+        nodes: number of nodes.
+        cpus, gpus: the most that any of its nodes has.
+        minutes: time limit of a job; infinite if there is none.
     """
 
-    cluster: str
-    job: str
-    restart: int
-    rank: int
-    local_rank: int
-    world_size: int
-    address: str
-    port: int
-
-    def variables(self) -> dict[str, str]:
-        """The torchrun variables, which the engine reads."""
-        return {
-            "RANK": str(self.rank),
-            "LOCAL_RANK": str(self.local_rank),
-            "WORLD_SIZE": str(self.world_size),
-            "MASTER_ADDR": self.address,
-            "MASTER_PORT": str(self.port),
-        }
+    name: str
+    is_default: bool
+    nodes: int
+    cpus: int
+    gpus: int
+    minutes: float
 
 
-def find_rank_env(output_dir: str | Path) -> Place:
-    """The rank of this process; a local job counts its restarts by the records in ``output_dir``."""
-    job = submitit.JobEnvironment()
-    is_multi_node = job.num_nodes > 1
-    if job.cluster == "slurm":
-        restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-    else:
-        restart = sum(end.job == job.job_id and end.end == "requeued" for end in read_ends(output_dir))
-    return Place(
-        cluster=job.cluster,
-        job=job.job_id,
-        restart=restart,
-        rank=job.global_rank,
-        local_rank=job.local_rank,
-        world_size=job.num_tasks,
-        # The address of the node where srun runs: the batch script and rank 0 are on that node, and all tasks
-        # connect to srun, so it is reachable. Node names need not resolve to such an address.
-        address=os.environ["SLURM_LAUNCH_NODE_IPADDR"] if is_multi_node else "127.0.0.1",
-        port=rendezvous_port(job.raw_job_id),
-    )
+def require_slurm() -> None:
+    """Raise :class:`SlurmError` where this machine has no sbatch."""
+    if shutil.which("sbatch") is None:
+        raise SlurmError("no sbatch on this machine: run this on a cluster's login node, or add --local")
 
 
-def run_recipe(path: str) -> int:
-    """Run a recipe; imports the engine late, so that the epilogue, which unpickles the job, loads no torch."""
-    from diffmae_video.engine.runner import run
-    from diffmae_video.recipe import load_recipe
+def partitions() -> dict[str, Partition]:
+    """All partitions by name."""
+    found: dict[str, Partition] = {}
+    for line in call("sinfo", "-h", "--all", "-o", "%P|%D|%c|%G|%l").splitlines():
+        name, nodes, cpus, gres, limit = line.split("|")
+        entry = Partition(
+            name=name.rstrip("*"),
+            is_default=name.endswith("*"),
+            nodes=int(nodes),
+            cpus=int(cpus.rstrip("+")),
+            gpus=_count_gpus(gres),
+            minutes=_minutes(limit),
+        )
+        # sinfo prints one line for each kind of node; a request is valid if one kind can serve it.
+        previous = found.get(entry.name, entry)
+        found[entry.name] = Partition(
+            name=entry.name,
+            is_default=entry.is_default,
+            nodes=entry.nodes if previous is entry else previous.nodes + entry.nodes,
+            cpus=max(entry.cpus, previous.cpus),
+            gpus=max(entry.gpus, previous.gpus),
+            minutes=entry.minutes,
+        )
+    return found
 
-    return run(load_recipe(path))
 
+def check_request(slurm: SlurmConfig) -> None:
+    """Check a request against the limits of its partition.
 
-@dataclass(frozen=True)
-class TrainingJob:
-    """Runs a resolved recipe in each task of a job. submitit pickles it.
-
-    Args:
-        recipe: path of the resolved recipe.
-        output_dir: run folder.
-        workdir: working directory of the submission, to which the recipe's paths are relative.
-        max_requeues: restarts after which the job ends.
-        run: path of a recipe -> 0 (finished) or 75 (interrupted and saved).
+    Raises:
+        SlurmError: one line with the key, the limit and the remedy.
     """
-
-    recipe: str
-    output_dir: str
-    workdir: str
-    max_requeues: int
-    run: Callable[[str], int] = run_recipe
-
-    def __call__(self) -> int:
-        """Run the recipe and record the attempt; returns its exit code."""
-        os.chdir(self.workdir)
-        env = find_rank_env(self.output_dir)
-        os.environ.update(env.variables())
-        attempt = Attempt(job=env.job, restart=env.restart, host=socket.gethostname(), started=time.time())
-        if env.rank == 0:
-            write_attempt(self.output_dir, attempt)
-        try:
-            code = self._run(env)
-        except Exception as error:
-            write_failure(self.output_dir, _make_failure(env, error))
-            raise
-        for number in (signal.SIGTERM, signal.SIGUSR2):  # don't interrupt the final writes
-            signal.signal(number, signal.SIG_IGN)
-        if env.rank == 0:
-            write_attempt(self.output_dir, dataclasses.replace(attempt, ended=time.time(), code=code))
-        if code:
-            self._exit_unfinished(env)
-        return code
-
-    def _run(self, env: Place) -> int:
-        if env.restart > self.max_requeues:
-            raise RequeueLimitError(self._limit_message(env))
-        return self.run(self.recipe)
-
-    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """submitit's hook for a signal before the engine runs: there is nothing to save, so requeue the same job.
-
-        Raises:
-            RequeueLimitError: the limit is reached; raised inside :meth:`__call__`, which the signal interrupted.
-        """
-        env = find_rank_env(self.output_dir)
-        if env.restart >= self.max_requeues:
-            raise RequeueLimitError(self._limit_message(env))
-        return submitit.helpers.DelayedSubmission(self)
-
-    def _exit_unfinished(self, env: Place) -> None:
-        """Exit without a result file, by which submitit would take the job for finished."""
-        if env.cluster == "slurm":
-            sys.exit(0)  # the epilogue requeues the job
-        if env.restart >= self.max_requeues:
-            raise RequeueLimitError(self._limit_message(env))
-        if env.rank == 0:
-            add_end(self.output_dir, End(job=env.job, restart=env.restart, end="requeued", reason="signal"))
-        sys.exit(LOCAL_REQUEUE_RETURN_CODE)
-
-    def _limit_message(self, env: Place) -> str:
-        return f"restarted {env.restart} times, slurm.max_requeues={self.max_requeues}; submit again to resume"
+    available = partitions()
+    default = next((p.name for p in available.values() if p.is_default), "")
+    name = slurm.partition or default
+    if name not in available:
+        raise SlurmError(f"slurm.partition={name}: no such partition; this cluster has {', '.join(sorted(available))}")
+    partition = available[name]
+    cpus = tasks_per_node(slurm) * slurm.cpus_per_task
+    if slurm.nodes > partition.nodes:
+        raise SlurmError(f"slurm.nodes={slurm.nodes}: partition {name} has {partition.nodes} nodes; request fewer")
+    if slurm.gpus_per_node > partition.gpus:
+        raise SlurmError(
+            f"slurm.gpus_per_node={slurm.gpus_per_node}: the nodes of partition {name} have at most "
+            f"{partition.gpus} GPUs; request fewer, or another partition"
+        )
+    if cpus > partition.cpus:
+        raise SlurmError(
+            f"slurm.cpus_per_task={slurm.cpus_per_task}: {tasks_per_node(slurm)} tasks a node need {cpus} CPUs and the "
+            f"nodes of partition {name} have at most {partition.cpus}; lower it"
+        )
+    if 60 * slurm.hours > partition.minutes:
+        raise SlurmError(
+            f"slurm.hours={slurm.hours:g}: partition {name} allows {partition.minutes / 60:g}; lower it, a longer "
+            "run is requeued at the limit and resumes"
+        )
 
 
-def _make_failure(env: Place, error: Exception) -> Failure:
-    text = error_line(error) if is_user_error(error) else " ".join(f"{type(error).__name__}: {error}".split())
-    return Failure(
-        job=env.job,
-        restart=env.restart,
-        rank=env.rank,
-        host=socket.gethostname(),
-        time=time.time(),
-        own=env.world_size == 1 or not is_peer_loss(error),
-        error=text[:500],
-        traceback=traceback.format_exc(),
-    )
+def check_script(script: str) -> None:
+    """Validate a script with ``sbatch --test-only``; nothing is submitted.
+
+    Raises:
+        SlurmError: sbatch's reason.
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
+        file.write(script)
+        file.flush()
+        call("sbatch", "--test-only", file.name)
 
 
-def is_peer_loss(error: Exception) -> bool:
-    """Whether an exception follows from the loss of another rank, and so isn't the cause of a failure."""
-    import torch.distributed
+def check_writable_from_nodes(folder: Path, slurm: SlurmConfig) -> str:
+    """Check that a compute node can write to ``folder``, if a node is free immediately.
 
-    if isinstance(error, torch.distributed.DistError):
-        return True
-    return isinstance(error, RuntimeError) and _PEER_GONE.search(str(error)) is not None
+    Returns:
+        "" after a successful write, or one line saying why it could not be tried.
+
+    Raises:
+        SlurmError: the node can't write there.
+    """
+    probe = folder / ".written-by-a-node"
+    options = [f"--{key}={value}" for key in ("partition", "account", "qos") if (value := getattr(slurm, key))]
+    limits = [f"--immediate={_PROBE_SECONDS}", "--nodes=1", "--ntasks=1", "--time=1", "--chdir=/", "--quiet"]
+    # Always exit code 0, so that srun fails only where no node could be allocated.
+    script = 'touch "$0" 2>/dev/null && rm "$0" && echo written || echo refused'
+    try:
+        output = call("srun", *options, *limits, "sh", "-c", script, str(probe))
+    except SlurmError as error:
+        return f"no node was free to check that {folder} can be written from there ({error})"
+    if "written" not in output:
+        raise SlurmError(f"output_dir={folder}: can't be written from the nodes; choose a folder that they share")
+    return ""
+
+
+def tasks_per_node(slurm: SlurmConfig) -> int:
+    """Processes per node: one per GPU, or ``slurm.tasks_per_node`` without GPUs."""
+    return slurm.gpus_per_node or slurm.tasks_per_node
+
+
+def queue(jobs: Sequence[str]) -> dict[str, str]:
+    """States (for example PENDING) of those ``jobs`` that are still in SLURM's queue."""
+    if not jobs:
+        return {}
+    try:
+        output = call("squeue", "-h", "-r", "-j", ",".join(jobs), "-o", "%i|%T")
+    except SlurmError as error:
+        if "Invalid job id" in str(error):  # squeue fails if it knows none of the ids any more
+            return {}
+        raise
+    return dict(line.split("|", 1) for line in output.splitlines())
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """Cancel jobs; ended ones are ignored."""
+    if jobs:
+        call("scancel", *jobs)
+
+
+def job_fields(job: str) -> dict[str, str]:
+    """The fields of ``scontrol show job``."""
+    output = call("scontrol", "show", "job", "--oneliner", job)
+    return dict(part.split("=", 1) for part in output.split() if "=" in part)
+
+
+def seconds_until_node_is_lost() -> int:
+    """Seconds without contact after which SLURM marks a node as down (SlurmdTimeout)."""
+    found = re.search(r"SlurmdTimeout\s*=\s*(\d+)", call("scontrol", "show", "config"))
+    return int(found.group(1)) if found else 300
+
+
+def call(*command: str) -> str:
+    """Run a SLURM command and return its standard output.
+
+    Raises:
+        SlurmError: the command isn't installed, doesn't answer, or fails; one line.
+    """
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)
+    except FileNotFoundError:
+        raise SlurmError(f"no {command[0]} on this machine") from None
+    except subprocess.TimeoutExpired:
+        raise SlurmError(f"{command[0]} doesn't answer; is SLURM's controller up? Try: scontrol ping") from None
+    if result.returncode:
+        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+        raise SlurmError(f"{command[0]}: {'; '.join(lines) or f'exit code {result.returncode}'}")
+    return result.stdout
+
+
+def _count_gpus(gres: str) -> int:
+    """GPUs in a gres list such as ``gpu:a100:8(S:0-1),shard:4``."""
+    return sum(int(count) for count in re.findall(r"(?:^|,)gpu(?::[^:,()]+)?:(\d+)(?=$|[,(])", gres))
+
+
+def _minutes(limit: str) -> float:
+    """sinfo's time limit (``infinite``, ``5:00``, ``1:00:00``, ``2-12:00:00``) in minutes."""
+    if limit in ("infinite", "n/a"):
+        return math.inf
+    days, _, clock = limit.rpartition("-")
+    # Fields are missing from the left: 5:00 is minutes and seconds, 30 is seconds.
+    hours, minutes, seconds = ([0, 0, 0] + [int(part) for part in clock.split(":")])[-3:]
+    return int(days or 0) * 1440 + hours * 60 + minutes + seconds / 60

@@ -13,9 +13,14 @@ from pathlib import Path
 
 import submitit
 
-from diffmae_video.engine.identity import check_same_recipe
+from diffmae_video.config import Config, dump_config
+from diffmae_video.config.rules import check_batch
+from diffmae_video.config.schema import SlurmConfig
+from diffmae_video.engine.compatibility import check_same_config
 from diffmae_video.errors import UserError
-from diffmae_video.launch.cluster import (
+from diffmae_video.launch.job import TrainingJob
+from diffmae_video.launch.records import Submission, add_submission, record_folder
+from diffmae_video.launch.slurm import (
     SlurmError,
     cancel,
     check_request,
@@ -24,34 +29,29 @@ from diffmae_video.launch.cluster import (
     require_slurm,
     tasks_per_node,
 )
-from diffmae_video.launch.points import Point
-from diffmae_video.launch.records import Submission, add_submission, record_folder
-from diffmae_video.launch.slurm import TrainingJob
 from diffmae_video.launch.snapshot import take_snapshot
+from diffmae_video.launch.sweep import Point
 from diffmae_video.launch.table import is_finished, latest_jobs, read_rows
-from diffmae_video.recipe import Recipe, dump_recipe
-from diffmae_video.recipe.rules import check_batch
-from diffmae_video.recipe.schema import SlurmRecipe
 
 
 @dataclass(frozen=True)
-class Phase:
+class JobArray:
     """Jobs that start together, one per point: all stages, or a single stage. They request the same resources."""
 
     name: str
-    recipes: tuple[Recipe, ...]
+    configs: tuple[Config, ...]
 
     @property
-    def slurm(self) -> SlurmRecipe:
+    def slurm(self) -> SlurmConfig:
         """Resources of each job."""
-        return self.recipes[0].slurm
+        return self.configs[0].slurm
 
-    def recipe_path(self, index: int) -> Path:
-        """Path of the resolved recipe of one job; ``recipe.yaml`` is the one of the whole run."""
-        return record_folder(self.recipes[index].output_dir) / f"recipe-{self.name}.yaml"
+    def config_path(self, index: int) -> Path:
+        """Path of the resolved config of one job; ``config.yaml`` is the one of the whole run."""
+        return record_folder(self.configs[index].output_dir) / f"config-{self.name}.yaml"
 
 
-def plan_phases(points: Sequence[Point], *, split_stages: bool) -> list[Phase]:
+def plan_phases(points: Sequence[Point], *, split_stages: bool) -> list[JobArray]:
     """One phase with all stages, or with ``split_stages`` one phase per stage.
 
     Raises:
@@ -60,23 +60,23 @@ def plan_phases(points: Sequence[Point], *, split_stages: bool) -> list[Phase]:
     """
     phases = _phases(points, split_stages=split_stages)
     for phase in phases:
-        for recipe in phase.recipes:
-            for stage in recipe.stages:
+        for config in phase.configs:
+            for stage in config.stages:
                 if stage != "test":
-                    check_batch(recipe, stage, ranks=phase.slurm.nodes * tasks_per_node(phase.slurm))
+                    check_batch(config, stage, ranks=phase.slurm.nodes * tasks_per_node(phase.slurm))
     return phases
 
 
-def _phases(points: Sequence[Point], *, split_stages: bool) -> list[Phase]:
+def _phases(points: Sequence[Point], *, split_stages: bool) -> list[JobArray]:
     if not split_stages:
-        return [Phase("run", tuple(point.recipe for point in points))]
-    stages = {tuple(point.recipe.stages) for point in points}
+        return [JobArray("run", tuple(point.config for point in points))]
+    stages = {tuple(point.config.stages) for point in points}
     if len(stages) > 1:
         raise UserError("--split-stages: the points differ in their stages; submit them separately")
-    return [Phase(stage, tuple(point.for_stage(stage) for point in points)) for stage in stages.pop()]
+    return [JobArray(stage, tuple(point.for_stage(stage) for point in points)) for stage in stages.pop()]
 
 
-def check_plan(phases: Sequence[Phase]) -> None:
+def check_plan(phases: Sequence[JobArray]) -> None:
     """Check every phase against the cluster: partition, nodes, GPUs, CPUs and time, then with sbatch itself.
 
     Raises:
@@ -87,7 +87,7 @@ def check_plan(phases: Sequence[Phase]) -> None:
         check_request(phase.slurm)
     # What is left to check (accounts, QOS, features) doesn't depend on the paths: nothing needs to exist yet.
     for phase in phases:
-        check_script(script_of(phase, folder=Path("/tmp"), code=Path("/"), max_parallel=len(phase.recipes)))
+        check_script(script_of(phase, folder=Path("/tmp"), code=Path("/"), max_parallel=len(phase.configs)))
 
 
 def check_folder(folder: Path) -> None:
@@ -104,7 +104,7 @@ def check_folder(folder: Path) -> None:
             )
 
 
-def script_of(phase: Phase, *, folder: Path, code: Path, max_parallel: int) -> str:
+def script_of(phase: JobArray, *, folder: Path, code: Path, max_parallel: int) -> str:
     """The sbatch script of a phase; a job array if it has several points.
 
     Args:
@@ -114,8 +114,8 @@ def script_of(phase: Phase, *, folder: Path, code: Path, max_parallel: int) -> s
         max_parallel: array tasks that run at a time.
     """
     executor = _make_executor(phase, folder=folder, code=code, max_parallel=max_parallel, after="")
-    if len(phase.recipes) > 1:
-        executor.parameters["map_count"] = len(phase.recipes)
+    if len(phase.configs) > 1:
+        executor.parameters["map_count"] = len(phase.configs)
     return executor._make_submission_file_text(executor._submitit_command_str, "")
 
 
@@ -123,31 +123,31 @@ def select_points(points: Sequence[Point]) -> tuple[list[Point], list[str]]:
     """The points that are neither finished nor in the queue, and a note on each of the others.
 
     Raises:
-        UserError: the folder of a point holds a run of another recipe.
+        UserError: the folder of a point holds a run of another config.
     """
     chosen, notes = [], []
-    submitted = [point for point in points if latest_jobs(Path(point.recipe.output_dir))]
+    submitted = [point for point in points if latest_jobs(Path(point.config.output_dir))]
     rows = dict(
-        zip([p.name for p in submitted], read_rows([Path(p.recipe.output_dir) for p in submitted]), strict=True)
+        zip([p.name for p in submitted], read_rows([Path(p.config.output_dir) for p in submitted]), strict=True)
     )
     for point in points:
-        check_same_recipe(point.recipe, Path(point.recipe.output_dir))
+        check_same_config(point.config, Path(point.config.output_dir))
         row = rows.get(point.name)
         if row is not None and row.state in ("pending", "running"):
             notes.append(f"{row.folder}: {row.state} as job {', '.join(row.live)}; not submitted again")
-        elif row is not None and is_finished(Path(row.folder), point.recipe):
+        elif row is not None and is_finished(Path(row.folder), point.config):
             notes.append(f"{row.folder}: finished; not submitted again")
         else:
             chosen.append(point)
     return chosen, notes
 
 
-def submit(phases: Sequence[Phase], points: Sequence[Point], *, folder: Path, max_parallel: int) -> list[Submission]:
+def submit(phases: Sequence[JobArray], points: Sequence[Point], *, folder: Path, max_parallel: int) -> list[Submission]:
     """Submit all phases to SLURM, or none; each phase depends on the previous one.
 
     Args:
         phases: jobs of all points, stage by stage with ``--split-stages``.
-        points: the runs, in the order of each phase's recipes.
+        points: the runs, in the order of each phase's configs.
         folder: of the run or the sweep; logs, pickles and the code snapshot go to its ``slurm/``.
         max_parallel: array tasks that run at a time.
 
@@ -178,26 +178,26 @@ def submit(phases: Sequence[Phase], points: Sequence[Point], *, folder: Path, ma
     ]
 
 
-def prepare(phases: Sequence[Phase], points: Sequence[Point], *, folder: Path) -> Path:
-    """Write the resolved recipes and the code snapshot; return the path of the snapshot.
+def prepare(phases: Sequence[JobArray], points: Sequence[Point], *, folder: Path) -> Path:
+    """Write the resolved configs and the code snapshot; return the path of the snapshot.
 
     Raises:
         SlurmError: a folder can't be written.
     """
     try:
         for i, point in enumerate(points):
-            records = record_folder(point.recipe.output_dir)
+            records = record_folder(point.config.output_dir)
             records.mkdir(parents=True, exist_ok=True)
-            (records / "recipe.yaml").write_text(dump_recipe(point.recipe), encoding="utf-8")
+            (records / "config.yaml").write_text(dump_config(point.config), encoding="utf-8")
             for phase in phases:
-                phase.recipe_path(i).write_text(dump_recipe(phase.recipes[i]), encoding="utf-8")
+                phase.config_path(i).write_text(dump_config(phase.configs[i]), encoding="utf-8")
         return take_snapshot(record_folder(folder))
     except OSError as error:
         raise SlurmError(f"output_dir={folder}: can't be written ({error.strerror}); choose another folder") from None
 
 
 def record(
-    phase: Phase, index: int, point: Point, *, job: str, cluster: str, submitted: str, code: Path, folder: Path
+    phase: JobArray, index: int, point: Point, *, job: str, cluster: str, submitted: str, code: Path, folder: Path
 ) -> Submission:
     """Add a job to the records of its run.
 
@@ -214,29 +214,29 @@ def record(
     submission = Submission(
         job=job,
         cluster=cluster,
-        stages=phase.recipes[index].stages,
+        stages=phase.configs[index].stages,
         submitted=submitted,
-        recipe=str(phase.recipe_path(index)),
+        config=str(phase.config_path(index)),
         code=str(code),
         logs=str(record_folder(folder) / f"{job}_0_log.out"),
         params=point.params,
     )
-    add_submission(point.recipe.output_dir, submission)
+    add_submission(point.config.output_dir, submission)
     return submission
 
 
-def make_job(phase: Phase, index: int) -> TrainingJob:
+def make_job(phase: JobArray, index: int) -> TrainingJob:
     """The callable that the tasks of one job run."""
     return TrainingJob(
-        recipe=str(phase.recipe_path(index)),
-        output_dir=phase.recipes[index].output_dir,
+        config=str(phase.config_path(index)),
+        output_dir=phase.configs[index].output_dir,
         workdir=os.getcwd(),
         max_requeues=phase.slurm.max_requeues,
     )
 
 
-def _submit_phase(executor: submitit.SlurmExecutor, phase: Phase) -> list[submitit.Job[int]]:
-    calls = [make_job(phase, i) for i in range(len(phase.recipes))]
+def _submit_phase(executor: submitit.SlurmExecutor, phase: JobArray) -> list[submitit.Job[int]]:
+    calls = [make_job(phase, i) for i in range(len(phase.configs))]
     with _no_leftovers(executor.folder):
         if len(calls) == 1:
             return [executor.submit(calls[0])]
@@ -263,10 +263,12 @@ def _dependency(jobs: Sequence[str]) -> str:
     return f"aftercorr:{array}" if len(jobs) > 1 else f"afterok:{jobs[0]}"
 
 
-def _make_executor(phase: Phase, *, folder: Path, code: Path, max_parallel: int, after: str) -> submitit.SlurmExecutor:
+def _make_executor(
+    phase: JobArray, *, folder: Path, code: Path, max_parallel: int, after: str
+) -> submitit.SlurmExecutor:
     slurm, folder = phase.slurm, record_folder(folder)
     executor = _Executor(folder, max_num_timeout=slurm.max_requeues)
-    # Values are text in the recipe; "true" means an option without a value.
+    # Values are text in the config; "true" means an option without a value.
     user_options = {name: True if value.lower() == "true" else value for name, value in slurm.extra.items()}
     extra: dict[str, str | bool] = {"requeue": True, **user_options}
     if after:
@@ -274,7 +276,7 @@ def _make_executor(phase: Phase, *, folder: Path, code: Path, max_parallel: int,
     python = shlex.quote(sys.executable)
     path = shlex.quote(str(code)) + "${PYTHONPATH:+:$PYTHONPATH}"
     executor.update_parameters(
-        job_name=f"{Path(phase.recipes[0].output_dir).name}-{phase.name}"[:64],
+        job_name=f"{Path(phase.configs[0].output_dir).name}-{phase.name}"[:64],
         partition=slurm.partition or None,
         account=slurm.account or None,
         qos=slurm.qos or None,
@@ -293,7 +295,7 @@ def _make_executor(phase: Phase, *, folder: Path, code: Path, max_parallel: int,
         # With a trap, bash survives SIGTERM, waits for srun and runs the epilogue. `python -m` searches the working
         # directory before PYTHONPATH, so both must be the snapshot.
         setup=["trap : TERM", f"cd {shlex.quote(str(code))}", f"export PYTHONPATH={path}"],
-        teardown=[f"{python} -m diffmae_video.launch.epilogue {shlex.quote(str(folder))} $?"],
+        teardown=[f"{python} -m diffmae_video.launch.job_end {shlex.quote(str(folder))} $?"],
     )
     return executor
 

@@ -15,14 +15,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from diffmae_video.engine.identity import identity
+from diffmae_video.config import Config, load_config, value_text
+from diffmae_video.config.rules import walk
+from diffmae_video.engine.compatibility import identity
+from diffmae_video.engine.monitor.status import read_status
 from diffmae_video.engine.results import read_result
-from diffmae_video.engine.status import read_status
 from diffmae_video.errors import UserError
-from diffmae_video.launch.cluster import queue
-from diffmae_video.launch.records import End, Submission, read_attempts, read_ends, read_submissions
-from diffmae_video.recipe import Recipe, load_recipe, value_text
-from diffmae_video.recipe.rules import walk
+from diffmae_video.launch.records import JobOutcome, Submission, read_attempts, read_ends, read_submissions
+from diffmae_video.launch.slurm import queue
 
 _WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "CONFIGURING"}
 
@@ -63,7 +63,7 @@ class Row:
 def find_runs(folders: Iterable[str | Path]) -> list[Path]:
     """The runs in or directly below ``folders``, in the order of submission or start.
 
-    A run is a folder with a recipe.yaml or with records of a submission.
+    A run is a folder with a config.yaml or with records of a submission.
 
     Raises:
         UserError: a folder holds no run.
@@ -71,9 +71,9 @@ def find_runs(folders: Iterable[str | Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     for folder in map(Path, folders):
         below = [path for path in sorted(folder.glob("*/")) if path.name != "slurm"]
-        if is_run := _is_submitted(folder) or (folder / "recipe.yaml").exists():
+        if is_run := _is_submitted(folder) or (folder / "config.yaml").exists():
             below = [path for path in below if _is_submitted(path)]  # its other folders are stages
-        runs = [path for path in below if _is_submitted(path) or (path / "recipe.yaml").exists()]
+        runs = [path for path in below if _is_submitted(path) or (path / "config.yaml").exists()]
         if not is_run and not runs:
             raise UserError(f"{folder}: no run is here; give the folder of a run (its output_dir) or of several")
         for run in [folder, *runs] if is_run else runs:
@@ -101,23 +101,23 @@ def read_rows(runs: Sequence[Path]) -> list[Row]:
         SlurmError: a run isn't finished and squeue fails.
     """
     latest = {run: latest_jobs(run) for run in runs}
-    recipes = {run: load_recipe(run / "slurm" / "recipe.yaml" if latest[run] else run / "recipe.yaml") for run in runs}
-    done = {run: is_finished(run, recipes[run]) for run in runs}
-    params = _differing_params({run: recipes[run] for run in runs if not latest[run]})
+    configs = {run: load_config(run / "slurm" / "config.yaml" if latest[run] else run / "config.yaml") for run in runs}
+    done = {run: is_finished(run, configs[run]) for run in runs}
+    params = _differing_params({run: configs[run] for run in runs if not latest[run]})
     params |= {run: jobs[-1].params for run, jobs in latest.items() if jobs}
     open_jobs = [entry for run, jobs in latest.items() for entry in jobs if not done[run]]
     states = queue([entry.job for entry in open_jobs if entry.cluster == "slurm"])
     local = [entry.job for entry in open_jobs if entry.cluster == "local"]
     states |= {job: "RUNNING" for job in local if _process_exists(int(job))}
     return [
-        _read_row(run, jobs, states, recipe=recipes[run], params=params[run], done=done[run])
+        _read_row(run, jobs, states, config=configs[run], params=params[run], done=done[run])
         for run, jobs in latest.items()
     ]
 
 
-def _differing_params(recipes: Mapping[Path, Recipe]) -> dict[Path, dict[str, str]]:
+def _differing_params(configs: Mapping[Path, Config]) -> dict[Path, dict[str, str]]:
     """For runs that were not submitted: the keys whose values differ between them, and the values."""
-    values = {run: {name: value_text(value) for name, _, value in walk(recipe)} for run, recipe in recipes.items()}
+    values = {run: {name: value_text(value) for name, _, value in walk(config)} for run, config in configs.items()}
     rows = list(values.values())
     keys = [key for key in (rows[0] if rows else ()) if len({row[key] for row in rows}) > 1]
     swept = [key for key in keys if key != "output_dir" and not key.startswith("slurm.")]
@@ -135,7 +135,7 @@ def _read_row(
     jobs: Sequence[Submission],
     states: Mapping[str, str],
     *,
-    recipe: Recipe,
+    config: Config,
     params: dict[str, str],
     done: bool,
 ) -> Row:
@@ -151,7 +151,7 @@ def _read_row(
         point=run.name,
         params=params,
         state=state,
-        stage=recipe.stages[-1] if done else (status["stage"] if status else ""),
+        stage=config.stages[-1] if done else (status["stage"] if status else ""),
         step=status["step"] if status else None,
         loss=_last_loss(run, status),
         top1=_top1(run),
@@ -164,7 +164,7 @@ def _read_row(
     )
 
 
-def _state(status: dict[str, Any] | None, live: Sequence[str], ends: Sequence[End]) -> tuple[str, str]:
+def _state(status: dict[str, Any] | None, live: Sequence[str], ends: Sequence[JobOutcome]) -> tuple[str, str]:
     """(state, reason) of an unfinished run: from the queue, else from its last outcome, else from its status.json."""
     if any(state not in _WAITING for state in live):
         return "running", ""
@@ -189,18 +189,18 @@ def _state_of_unsubmitted(status: dict[str, Any] | None) -> tuple[str, str]:
     return "running", f"on {status['host']}, last seen at {status['updated']}"
 
 
-def is_finished(run: Path, recipe: Recipe) -> bool:
-    """Whether every stage of ``recipe`` has its result in ``run``: a test's of the same list, weights and views."""
-    results = {stage: read_result(run / stage) for stage in recipe.stages}
+def is_finished(run: Path, config: Config) -> bool:
+    """Whether every stage of ``config`` has its result in ``run``: a test's of the same list, weights and views."""
+    results = {stage: read_result(run / stage) for stage in config.stages}
     if not all(results.values()):
         return False
     tested = results.get("test")
     if tested is None:
         return True
     given = tested.get("given", {})
-    return tested["identity"] == identity(recipe, "test") and given == {
-        "data.val_list": recipe.data.val_list,
-        "test.weights": recipe.test.weights,
+    return tested["identity"] == identity(config, "test") and given == {
+        "data.val_list": config.data.val_list,
+        "test.weights": config.test.weights,
     }
 
 

@@ -5,7 +5,7 @@ from diffmae_video.model.decoder import (
     CrossDecoder,
     Decoder,
     JointDecoder,
-    tap_blocks,
+    decoder_to_encoder_layers,
 )
 from diffmae_video.model.encoder import SpacetimeViT
 from diffmae_video.model.masking import MASK_KINDS, Mask, draw_mask, draw_masks
@@ -19,9 +19,9 @@ __all__ = [
     "Mask",
     "SpacetimeViT",
     "VideoClassifier",
+    "decoder_to_encoder_layers",
     "draw_mask",
     "draw_masks",
     "patchify",
-    "tap_blocks",
     "unpatchify",
 ]

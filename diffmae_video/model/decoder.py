@@ -17,7 +17,7 @@ from diffmae_video.model.encoder import SpacetimeViT
 from diffmae_video.model.positions import PositionTable
 
 
-def tap_blocks(taps: str, *, encoder_depth: int, decoder_depth: int) -> tuple[int, ...]:
+def decoder_to_encoder_layers(taps: str, *, encoder_depth: int, decoder_depth: int) -> tuple[int, ...]:
     """Which encoder block each decoder block reads.
 
     "reversed": block 0 reads the encoder's last block and later ones read earlier ones, evenly spaced from top to
@@ -94,7 +94,7 @@ class CrossDecoder(nn.Module):
         depth: blocks.
         num_heads: attention heads.
         self_attention: whether the hidden tokens see each other.
-        taps: "reversed" or "last", see ``tap_blocks``.
+        taps: "reversed" or "last", see ``decoder_to_encoder_layers``.
         mlp_ratio: hidden width of the MLP over E.
         out_dim: values predicted for a cube; by default its P pixel values.
     """
@@ -113,7 +113,7 @@ class CrossDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.width = width
-        self.taps = tap_blocks(taps, encoder_depth=encoder.depth, decoder_depth=depth)
+        self.taps = decoder_to_encoder_layers(taps, encoder_depth=encoder.depth, decoder_depth=depth)
         self.positions = PositionTable(encoder.grid, width, base=encoder.position_base)
         self.blocks = nn.ModuleList(
             CrossBlock(

@@ -191,7 +191,7 @@ class SpacetimeViT(nn.Module):
 
 
 LAYOUT = "(B, frames, 3, height, width)"
-HOW_TO_NORMALISE = "give floats (pixels / 255 - mean) / std, by the mean and std of the model's recipe"
+HOW_TO_NORMALISE = "give floats (pixels / 255 - mean) / std, by the mean and std of the model's config"
 LARGEST_VALUE = 50.0  # of a normalised pixel it is (1 - mean) / std: 50 would be a deviation of 0.02
 
 

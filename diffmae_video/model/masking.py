@@ -136,7 +136,7 @@ def _split(order: Tensor, visible: int) -> Mask:
 
 def _rand(count: int, generators: Sequence[torch.Generator]) -> Tensor:
     """(B, count) uniform numbers, row b from generator b."""
-    return torch.stack([torch.rand(count, generator=made, device=made.device) for made in generators])
+    return torch.stack([torch.rand(count, generator=rng, device=rng.device) for rng in generators])
 
 
 def _through_time(places: Tensor, T: int, places_per_step: int) -> Tensor:

@@ -13,14 +13,15 @@ import matplotlib
 import torch
 from torch import Tensor
 
-from diffmae_video.diffusion import DiffMAE, Step, inpaint, pixel_limits
+from diffmae_video.diffusion import DiffMAE, Step
 from diffmae_video.diffusion.objective import DiffusionObjective
 from diffmae_video.diffusion.process import add_noise
-from diffmae_video.engine.weights import load_diffmae
+from diffmae_video.inpainting import inpaint, pixel_limits
+from diffmae_video.inpainting.film import open_film, read_windows
 from diffmae_video.model import Mask, draw_mask
 from diffmae_video.model.patches import put, take, unpatchify
-from diffmae_video.report.film import open_film, read_windows
 from diffmae_video.seeding import generator
+from diffmae_video.weights.load import load_diffmae
 
 matplotlib.use("Agg")  # a file only; no display is needed
 
@@ -103,8 +104,8 @@ def draw(path: Path, rows: dict[str, list[tuple[str, Tensor]]]) -> None:
 
 def make_rows(asked: argparse.Namespace) -> dict[str, list[tuple[str, Tensor]]]:
     """All pictures of the figure, of the clip's middle frame."""
-    model, recipe = load_diffmae(asked.run)
-    data = recipe.data
+    model, config = load_diffmae(asked.run)
+    data = config.data
     film = open_film(
         asked.video,
         num_frames=data.num_frames,
@@ -117,7 +118,7 @@ def make_rows(asked: argparse.Namespace) -> dict[str, list[tuple[str, Tensor]]]:
     _, clips = next(read_windows(film, at_once=1))
     video = (clips[0] / 255 - shift) / scale
     made = generator("figure mask", asked.seed)
-    mask = draw_mask(recipe.mask.kind, model.encoder.grid, ratio=recipe.mask.ratio, generator=made)
+    mask = draw_mask(config.mask.kind, model.encoder.grid, ratio=config.mask.ratio, generator=made)
 
     def picture(clip: Tensor) -> Tensor:
         return clip[0, data.num_frames // 2] * scale + shift

@@ -11,7 +11,7 @@ import pytest
 
 from diffmae_video.data import VideoList, read_videos
 from diffmae_video.data.annotations import NUM_CLASSES
-from diffmae_video.data.videos import mirrored_name, with_flip_labels
+from diffmae_video.data.video_list import mirrored_name, with_flip_labels
 from diffmae_video.errors import UserError
 
 NAMES = [

@@ -12,26 +12,17 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import formats
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from diffmae_video.data import (
-    DecodeError,
-    TestViews,
-    TrainClips,
-    VideoList,
-    clips,
-    cutting,
-    open_video,
-    pyav_reader,
-    scan,
-)
-from diffmae_video.data.decode import check_size, shown_frames
-from diffmae_video.data.rgb import RgbConverter
+from diffmae_video.data import DecodeError, TestViews, TrainClips, VideoList, cutting, frame_sampling, open_video, scan
+from diffmae_video.data.decoding import pyav_reader
+from diffmae_video.data.decoding.base import check_size, shown_frames
+from diffmae_video.data.decoding.color import RgbConverter
+from tests.data import formats
 from tests.data.helpers import ffmpeg
 
 SHAPE = {"num_frames": 4, "stride_frames": 2, "fps": 30.0, "crop_size": 16}
@@ -128,7 +119,7 @@ def test_any_times_are_refused_or_make_a_bounded_time_line(times: list[float], f
     except DecodeError:
         return
     shown = array[first:last]
-    line = clips.TimeLine(shown, fps=fps)
+    line = frame_sampling.TimeLine(shown, fps=fps)
     assert 1 <= len(line) <= max(len(shown), len(shown) * 86400 * fps + 1)
     frames = line[np.array([0, len(line) // 2, len(line) - 1])]
     assert frames[0] <= frames[1] <= frames[2] < len(shown)
@@ -139,7 +130,7 @@ def test_any_times_are_refused_or_make_a_bounded_time_line(times: list[float], f
 @given(intervals=st.lists(st.floats(1e-3, 50), min_size=1, max_size=20), fps=st.floats(0.5, 60))
 def test_a_time_line_is_the_nearest_frame_of_each_step(intervals: list[float], fps: float) -> None:
     times = 3.0 + np.cumsum([0.0, *intervals])
-    line = clips.TimeLine(times, fps=fps)
+    line = frame_sampling.TimeLine(times, fps=fps)
     some = np.unique(np.linspace(0, len(line) - 1, 20).astype(np.int64))
     distance = np.abs(times[:, None] - times[0] - some / fps)
     chosen = distance[line[some], np.arange(len(some))]
@@ -148,7 +139,7 @@ def test_a_time_line_is_the_nearest_frame_of_each_step(intervals: list[float], f
 
 def test_a_day_between_two_frames_costs_nothing() -> None:
     tracemalloc.start()
-    line = clips.TimeLine(np.array([0.0, 86400.0]), fps=1000.0)
+    line = frame_sampling.TimeLine(np.array([0.0, 86400.0]), fps=1000.0)
     assert len(line) == 2 * 86_400_000
     assert line[np.array([0, 43_200_000, 43_200_001])].tolist() == [0, 0, 1]
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
@@ -296,7 +287,7 @@ def test_a_fault_of_ours_is_no_broken_video_of_other_backends(
     one: VideoList, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     pytest.importorskip(backend, reason=f"needs {backend}", exc_type=Exception)
-    monkeypatch.setattr(f"diffmae_video.data.{backend}_reader.shown_frames", lambda *_: int("ours"))
+    monkeypatch.setattr(f"diffmae_video.data.decoding.{backend}_reader.shown_frames", lambda *_: int("ours"))
     with pytest.raises(ValueError, match="ours"):
         TrainClips(one, seed=0, **SHAPE, backend=backend)[0]
 

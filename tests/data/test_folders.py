@@ -23,7 +23,7 @@ from diffmae_video.data import (
     test_loader,
     train_loader,
 )
-from diffmae_video.data.folder_reader import image_sequence
+from diffmae_video.data.decoding.image_folder import image_sequence
 
 SHAPE = {"num_frames": 2, "stride_frames": 1, "fps": 0, "crop_size": 16}
 
@@ -136,7 +136,7 @@ def test_a_folder_that_may_not_be_listed_is_one_error(tmp_path: Path, monkeypatc
     def refuse(path: str) -> list[str]:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("diffmae_video.data.folder_reader.os.listdir", refuse)
+    monkeypatch.setattr("diffmae_video.data.decoding.image_folder.os.listdir", refuse)
     assert TestViews(listed(folder, 2), **SHAPE)[0]["error"] == "cannot be opened (Permission denied)"
 
 

@@ -138,10 +138,10 @@ def test_what_training_leaves_out_and_why(tmp_path: Path) -> None:
     (tmp_path / "arrived").touch()
     names = ["ok", "bad", "slow", "changed", "removed", "missing", "arrived", "new"]
     videos = VideoList.of(names, range(len(names)), root=str(tmp_path))
-    fit = without_faulty(videos, write(tmp_path / "m.csv", *rows))
-    assert [fit.name(i) for i in range(len(fit))] == ["ok", "changed", "removed", "arrived", "new"]
-    assert fit.labels.tolist() == [0, 3, 4, 6, 7]
-    assert fit.notes == (
+    wrap_or_clamp = without_faulty(videos, write(tmp_path / "m.csv", *rows))
+    assert [wrap_or_clamp.name(i) for i in range(len(wrap_or_clamp))] == ["ok", "changed", "removed", "arrived", "new"]
+    assert wrap_or_clamp.labels.tolist() == [0, 3, 4, 6, 7]
+    assert wrap_or_clamp.notes == (
         f"{tmp_path / 'm.csv'}: 3 of 8 videos left out (1 x damaged, 1 x timed out, 1 x missing, or not readable); "
         "2 faulty ones have changed since and are used; 1 were never scanned and are used",
     )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from diffmae_video.data import TestViews, VideoList, open_video, read_videos, scan
-from diffmae_video.data.decode import DecodeError
+from diffmae_video.data.decoding.base import DecodeError
 from diffmae_video.data.manifest import Health, Manifest, read_manifest
 from tests.data.helpers import Ran, make_video, run_script
 

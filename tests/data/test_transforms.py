@@ -13,7 +13,7 @@ from timm.data.random_erasing import RandomErasing
 from torchvision.transforms import v2
 
 from diffmae_video.data import transforms
-from diffmae_video.engine.pixels import normalize
+from diffmae_video.data.normalize import normalize
 from diffmae_video.seeding import generator
 
 

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from diffmae_video.errors import UserError
-from diffmae_video.wheels import wheel_path
+from diffmae_video.sample_media import wheel_path
 
 SMALL = motion.Options(size=24, frames=4, fps=8)
 

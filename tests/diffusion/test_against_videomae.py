@@ -12,7 +12,7 @@ import torch
 from transformers import VideoMAEConfig, VideoMAEForPreTraining
 from transformers.models.videomae import modeling_videomae
 
-from diffmae_video.diffusion import DiffMAE, Draw, Schedule
+from diffmae_video.diffusion import DiffMAE, Schedule, StepNoise
 from diffmae_video.model import JointDecoder, Mask, SpacetimeViT, draw_masks
 from diffmae_video.seeding import generator
 from tests.reference.tiny import randomize
@@ -103,7 +103,7 @@ def test_outputs_and_raw_losses_are_equal(monkeypatch, kind):
     theirs = their_model()
     ours = our_model(theirs)
     clips, mask = torch.randn(3, 4, 3, 16, 16), some_masks(kind)
-    drawn = Draw(mask, mask.masked, torch.zeros(3, dtype=torch.int64), torch.empty(3, mask.masked.shape[1], 0))
+    drawn = StepNoise(mask, mask.masked, torch.zeros(3, dtype=torch.int64), torch.empty(3, mask.masked.shape[1], 0))
     with torch.no_grad():
         expected = theirs(clips, bool_masked_pos=mask.hidden())
         cubes = ours.encoder.patchify(clips)

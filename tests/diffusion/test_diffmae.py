@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from diffmae_video.diffusion import DiffMAE, Draw, Schedule, inpaint
+from diffmae_video.diffusion import DiffMAE, Schedule, StepNoise
 from diffmae_video.diffusion.process import TARGETS
 from diffmae_video.errors import UserError
+from diffmae_video.inpainting import inpaint
 from diffmae_video.seeding import generator
 from tests.reference.tiny import (
     DECODERS,
@@ -120,7 +121,9 @@ def test_a_fraction_is_unbiased_for_the_cross_decoder():
 
     def gradients(columns):
         model.zero_grad()
-        some = Draw(mask=drawn.mask, predicted=drawn.predicted[:, columns], t=drawn.t, noise=drawn.noise[:, columns])
+        some = StepNoise(
+            mask=drawn.mask, predicted=drawn.predicted[:, columns], t=drawn.t, noise=drawn.noise[:, columns]
+        )
         model(clips, some).loss.backward()
         return torch.cat([p.grad.flatten() for p in model.parameters()])
 
@@ -162,8 +165,8 @@ def test_mae_is_the_limit_of_diffusion_at_alpha_bar_zero():
         for parameter in diffusion.objective.time.parameters():
             parameter.zero_()
     drawn = draw(diffusion, 2)
-    silent = Draw(mask=drawn.mask, predicted=drawn.predicted, t=drawn.t, noise=torch.zeros_like(drawn.noise))
-    expected = mae(video(2), Draw(drawn.mask, drawn.predicted, drawn.t, drawn.noise[..., :0]))
+    silent = StepNoise(mask=drawn.mask, predicted=drawn.predicted, t=drawn.t, noise=torch.zeros_like(drawn.noise))
+    expected = mae(video(2), StepNoise(drawn.mask, drawn.predicted, drawn.t, drawn.noise[..., :0]))
     torch.testing.assert_close(diffusion(video(2), silent).per_clip, expected.per_clip)
 
 

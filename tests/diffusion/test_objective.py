@@ -6,9 +6,10 @@ import pytest
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
 
-from diffmae_video.diffusion import Schedule, inpaint
+from diffmae_video.diffusion import Schedule
 from diffmae_video.diffusion.objective import DiffusionObjective, TimeEmbedding
 from diffmae_video.errors import UserError
+from diffmae_video.inpainting import inpaint
 from diffmae_video.model import draw_masks
 from diffmae_video.seeding import generator
 from tests.reference.tiny import DECODERS, draw, tiny_model, video

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from diffmae_video.diffusion import DiffMAE, Schedule, inpaint, pixel_limits
+from diffmae_video.diffusion import DiffMAE, Schedule
+from diffmae_video.inpainting import inpaint, pixel_limits
 from diffmae_video.model import Mask, SpacetimeViT, draw_masks
 from diffmae_video.seeding import generator
 from tests.reference.tiny import DECODERS

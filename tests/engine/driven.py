@@ -17,17 +17,17 @@ from typing import Any
 import torch
 
 from diffmae_video.engine import cli
-from diffmae_video.engine.checkpoint import load_checkpoint
-from diffmae_video.engine.log import read_metrics
-from diffmae_video.engine.training import Training
+from diffmae_video.engine.checkpoint.single_file import load_checkpoint
+from diffmae_video.engine.monitor.metrics import read_metrics
+from diffmae_video.engine.train.trainer import Trainer
 
 # What measures time or memory differs from run to run, and is left out of comparisons.
 MEASURED = {"videos_per_second", "data_seconds", "step_seconds", "save_seconds", "memory_gb", "mfu"}
 
 
-def arguments(recipe: Path, *overrides: str) -> list[str]:
+def arguments(config: Path, *overrides: str) -> list[str]:
     """The command line of a run."""
-    return ["--cfg", str(recipe), *overrides]
+    return ["--cfg", str(config), *overrides]
 
 
 def drive(command: list[str]) -> int:
@@ -37,33 +37,33 @@ def drive(command: list[str]) -> int:
 
 def drive_and_stop(command: list[str], stage: str, step: int, ids: Path) -> int:
     """SIGTERM to rank 0 while it does ``step`` of ``stage`` (-1: never); each rank's positions go to ``ids``."""
-    update, parts = Training.update, Training.parts
+    update, parts = Trainer.update, Trainer.parts
 
-    def stopping_update(self: Training, *rest: Any) -> None:
+    def stopping_update(self: Trainer, *rest: Any) -> None:
         if self.plan.stage == stage and self.step == step and self.world.is_main:
             os.kill(os.getpid(), signal.SIGTERM)
         update(self, *rest)
 
-    def noting_parts(self: Training, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def noting_parts(self: Trainer, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
         line = {"stage": self.plan.stage, "step": self.step, "rank": self.world.rank}
         line |= {name: batch[name].tolist() for name in ("position", "index")}
         with (ids / f"ids-{os.getpid()}.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
         yield from parts(self, batch)
 
-    Training.update, Training.parts = stopping_update, noting_parts  # type: ignore[method-assign,assignment]
+    Trainer.update, Trainer.parts = stopping_update, noting_parts  # type: ignore[method-assign,assignment]
     return cli.main(command)
 
 
 def drive_with_bad_losses(command: list[str], steps: list[int], rank: int) -> int:
     """A loss that is no number, at ``steps`` of the pre-training, on one rank only."""
-    backward = Training.backward
+    backward = Trainer.backward
 
-    def bad_backward(self: Training, loss: torch.Tensor, **sums: torch.Tensor) -> None:
+    def bad_backward(self: Trainer, loss: torch.Tensor, **sums: torch.Tensor) -> None:
         bad = self.plan.stage == "pretrain" and self.step in steps and self.world.rank == rank
         backward(self, loss * float("nan") if bad else loss, **sums)
 
-    Training.backward = bad_backward  # type: ignore[method-assign]
+    Trainer.backward = bad_backward  # type: ignore[method-assign]
     return cli.main(command)
 
 
@@ -81,13 +81,13 @@ def drive_to_a_kill(command: list[str], step: int, rank: int) -> int:
 
 def drive_slowly(command: list[str]) -> int:
     """Half a second a step."""
-    backward = Training.backward
+    backward = Trainer.backward
 
-    def slow_backward(self: Training, loss: torch.Tensor, **sums: torch.Tensor) -> None:
+    def slow_backward(self: Trainer, loss: torch.Tensor, **sums: torch.Tensor) -> None:
         time.sleep(0.5)
         backward(self, loss, **sums)
 
-    Training.backward = slow_backward  # type: ignore[method-assign]
+    Trainer.backward = slow_backward  # type: ignore[method-assign]
     return cli.main(command)
 
 
@@ -102,14 +102,14 @@ def _crash() -> None:
 
 
 def _at_step(step: int, rank: int, act: Callable[[], None]) -> None:
-    backward = Training.backward
+    backward = Trainer.backward
 
-    def acting_backward(self: Training, loss: torch.Tensor, **sums: torch.Tensor) -> None:
+    def acting_backward(self: Trainer, loss: torch.Tensor, **sums: torch.Tensor) -> None:
         if self.step == step and self.world.rank == rank:
             act()
         backward(self, loss, **sums)
 
-    Training.backward = acting_backward  # type: ignore[method-assign]
+    Trainer.backward = acting_backward  # type: ignore[method-assign]
 
 
 def metrics_of(run: Path, stage: str) -> list[dict[str, Any]]:

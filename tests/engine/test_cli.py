@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from diffmae_video.config import Config
+from diffmae_video.config.rules import walk
 from diffmae_video.engine.cli import main
-from diffmae_video.recipe import Recipe
-from diffmae_video.recipe.rules import walk
 from tests.engine.driven import arguments, drive
 
 ROOT = Path(__file__).parents[2]
@@ -30,11 +30,11 @@ def test_a_misspelt_key(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean pretrain.lr" in one_error_line(capsys)
 
 
-def test_no_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "--cfg is missing" in one_error_line(capsys)
     assert main(["--cfg", "nowhere.yaml"]) == 2
-    assert "nowhere.yaml: no such recipe" in one_error_line(capsys)
+    assert "nowhere.yaml: no such config" in one_error_line(capsys)
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
@@ -49,11 +49,11 @@ def test_data_that_is_not_there(
 
 
 def test_a_run_names_a_video_of_too_few_frames_once(
-    tiny_recipe: Path, run_ranks: Callable[..., list[int | None]], tmp_path: Path
+    tiny_config: Path, run_ranks: Callable[..., list[int | None]], tmp_path: Path
 ) -> None:
     """All of ``tiny_videos`` have 10 frames a second; every batch of every stage meets some of them."""
     command = arguments(
-        tiny_recipe,
+        tiny_config,
         "data.fps=30",
         "pretrain.epochs=2",
         "finetune.epochs=1",
@@ -75,7 +75,7 @@ def test_a_run_names_a_video_of_too_few_frames_once(
 def test_keys_lists_every_key(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--keys"]) == 0
     printed = capsys.readouterr().out
-    for name, _, _ in walk(Recipe()):
+    for name, _, _ in walk(Config()):
         assert f"\n{name} = " in f"\n{printed}"
 
 
@@ -89,10 +89,10 @@ def test_dry_run_prints_and_writes_nothing(
 
 
 def test_too_few_cpus_for_the_loader_are_told_at_the_start(
-    tiny_recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tiny_config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set())
-    assert main(["--cfg", str(tiny_recipe), "stages=pretrain", "pretrain.epochs=2"]) == 0
+    assert main(["--cfg", str(tiny_config), "stages=pretrain", "pretrain.epochs=2"]) == 0
     assert capsys.readouterr().out.count("note: this rank may use 0 CPUs for data.num_workers=0") == 1
 
 

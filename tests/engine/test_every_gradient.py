@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffmae_video.engine import build
-from diffmae_video.recipe import load_recipe
+from diffmae_video import build
+from diffmae_video.config import load_config
 from diffmae_video.seeding import generator
 
 VARIANTS = [
@@ -25,10 +25,10 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize("overrides", VARIANTS, ids=" ".join)
-def test_in_pretraining(tiny_recipe: Path, overrides: tuple[str, ...]) -> None:
-    recipe = load_recipe(tiny_recipe, overrides)
-    model = build.build_diffmae(recipe)
-    draw = model.draw([generator(i) for i in range(2)], mask_kind=recipe.mask.kind, mask_ratio=recipe.mask.ratio)
+def test_in_pretraining(tiny_config: Path, overrides: tuple[str, ...]) -> None:
+    config = load_config(tiny_config, overrides)
+    model = build.build_diffmae(config)
+    draw = model.draw([generator(i) for i in range(2)], mask_kind=config.mask.kind, mask_ratio=config.mask.ratio)
     model(torch.randn(2, 4, 3, 32, 32), draw).loss.backward()
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
@@ -36,7 +36,7 @@ def test_in_pretraining(tiny_recipe: Path, overrides: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "overrides", [(), ("model.class_token=true",), ("model.class_token=true", "finetune.pool=class")], ids=" ".join
 )
-def test_in_finetuning(tiny_recipe: Path, overrides: tuple[str, ...]) -> None:
-    model = build.build_classifier(load_recipe(tiny_recipe, overrides), num_classes=3)
+def test_in_finetuning(tiny_config: Path, overrides: tuple[str, ...]) -> None:
+    model = build.build_classifier(load_config(tiny_config, overrides), num_classes=3)
     model(torch.randn(2, 4, 3, 32, 32)).sum().backward()
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffmae_video.config import load_config
 from diffmae_video.engine import cli
 from diffmae_video.engine.inputs import read_inputs
-from diffmae_video.recipe import load_recipe
 from tests.conftest import TINY_RECIPE
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +91,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("key", "make", "words"), MISTAKES, ids=lambda v: getattr(v, "__name__", None))
 def test_a_mistake_of_a_later_stage_is_found_before_the_first_step(
-    tiny_recipe: Path,
+    tiny_config: Path,
     lists: Callable[..., Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -100,7 +100,7 @@ def test_a_mistake_of_a_later_stage_is_found_before_the_first_step(
     words: str,
 ) -> None:
     path = make(lists, tmp_path)
-    command = ["--cfg", str(tiny_recipe), f"{key}={path}"]
+    command = ["--cfg", str(tiny_config), f"{key}={path}"]
     assert cli.main([*command, "--dry-run"]) == 2
     printed = capsys.readouterr()
     assert "test: 2 views x 1 crops a video" in printed.out, "the numbers come first"
@@ -127,17 +127,17 @@ def test_a_mistake_of_a_later_stage_is_found_before_the_first_step(
     ],
 )
 def test_weights_that_are_not_there(
-    tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], words: str
+    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], words: str
 ) -> None:
-    assert cli.main(["--cfg", str(tiny_recipe), *overrides]) == 2
+    assert cli.main(["--cfg", str(tiny_config), *overrides]) == 2
     assert words.format(run=tmp_path / "run") in capsys.readouterr().err
     assert not (tmp_path / "run" / "pretrain").exists()
 
 
 def test_all_problems_are_listed_and_the_first_is_said_with_their_number(
-    tiny_recipe: Path, capsys: pytest.CaptureFixture[str]
+    tiny_config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["--cfg", str(tiny_recipe), "data.val_list=x.csv", "finetune.train_list=y.csv", "test.weights=z.pt"]
+    command = ["--cfg", str(tiny_config), "data.val_list=x.csv", "finetune.train_list=y.csv", "test.weights=z.pt"]
     assert cli.main([*command, "--dry-run"]) == 2
     listed = capsys.readouterr().err.splitlines()
     assert len(listed) == 3
@@ -147,17 +147,17 @@ def test_all_problems_are_listed_and_the_first_is_said_with_their_number(
     assert "(and 2 more, listed by --dry-run)" in capsys.readouterr().err
 
 
-def test_a_list_that_no_stage_reads_may_be_missing(tiny_recipe: Path) -> None:
+def test_a_list_that_no_stage_reads_may_be_missing(tiny_config: Path) -> None:
     for stages, overrides in (
         ("[pretrain]", ["data.val_list=x.csv", "finetune.train_list=y.csv", "test.weights=z.pt"]),
         ("[finetune]", ["data.val_list=x.csv", "finetune.eval_epochs=0", "finetune.init=none"]),
     ):
-        recipe = load_recipe(tiny_recipe, [f"stages={stages}", *overrides])
-        assert read_inputs(recipe, world_size=1).problems == []
+        config = load_config(tiny_config, [f"stages={stages}", *overrides])
+        assert read_inputs(config, world_size=1).problems == []
 
 
-def test_a_batch_that_the_ranks_cant_share_is_found_for_every_stage(tiny_recipe: Path) -> None:
-    problems = read_inputs(load_recipe(tiny_recipe), world_size=3).problems
+def test_a_batch_that_the_ranks_cant_share_is_found_for_every_stage(tiny_config: Path) -> None:
+    problems = read_inputs(load_config(tiny_config), world_size=3).problems
     assert [line.partition("=")[0] for line in problems] == ["pretrain.batch_size", "finetune.batch_size"]
 
 
@@ -166,7 +166,7 @@ def test_a_dry_run_without_data_has_the_numbers_and_says_what_is_missing(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    stages = load_recipe(path).stages
+    stages = load_config(path).stages
     assert cli.main(["--cfg", str(path), "--dry-run"]) == 2
     printed = capsys.readouterr()
     assert all(f"\n{stage}: " in printed.out for stage in stages)
@@ -180,9 +180,9 @@ def test_a_finished_run_needs_neither_its_videos_nor_the_weights_it_began_from(
 ) -> None:
     videos, run = tmp_path / "videos", tmp_path / "run"
     shutil.copytree(tiny_videos, videos)
-    recipe = tmp_path / "r.yaml"
-    recipe.write_text(TINY_RECIPE.format(videos=videos, output_dir=run))
-    command = ["--cfg", str(recipe), "pretrain.epochs=1", "pretrain.warmup_epochs=0", "finetune.epochs=1"]
+    config = tmp_path / "r.yaml"
+    config.write_text(TINY_RECIPE.format(videos=videos, output_dir=run))
+    command = ["--cfg", str(config), "pretrain.epochs=1", "pretrain.warmup_epochs=0", "finetune.epochs=1"]
     assert cli.main(command) == 0
     for video in videos.glob("*.mp4"):
         video.unlink()

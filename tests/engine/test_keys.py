@@ -1,4 +1,4 @@
-"""Every key of a recipe reaches what it is for, and is part of the identity of the stages that it decides.
+"""Every key of a config reaches what it is for, and is part of the identity of the stages that it decides.
 
 The table ``ROWS`` has each key with a value of its own, and what must then be found in the objects that a run builds:
 a run of each stage is begun by ``runner.run`` and looked at where its loop would start.
@@ -19,29 +19,32 @@ import pytest
 import torch
 from torch import nn
 
+from diffmae_video import build
+from diffmae_video.build import datasets, models
+from diffmae_video.config import Config, load_config
+from diffmae_video.config.rules import walk
 from diffmae_video.data import read_videos
 from diffmae_video.data.rand_augment import RandAugment
 from diffmae_video.diffusion import Schedule, Teacher
-from diffmae_video.engine import build, log, runner, stages
-from diffmae_video.engine.checkpoint import save_checkpoint
-from diffmae_video.engine.identity import identity
-from diffmae_video.launch.points import Point, single_point
+from diffmae_video.engine import runner, stages
+from diffmae_video.engine.checkpoint.single_file import save_checkpoint
+from diffmae_video.engine.compatibility import identity
+from diffmae_video.engine.monitor import metrics
 from diffmae_video.launch.submission import make_job, plan_phases, script_of
-from diffmae_video.recipe import Recipe, load_recipe
-from diffmae_video.recipe.rules import walk
+from diffmae_video.launch.sweep import Point, single_point
 
 FLOPS = 1000  # of a clip, whatever the model
 
 
 @dataclass(frozen=True)
 class Row:
-    """A key's value in a variant of the base recipe, and what it must change.
+    """A key's value in a variant of the base config, and what it must change.
 
     Attributes:
         value: as it is written behind ``key=``.
         probe: of what is built, to what the key decides in it.
-        expected: what the probe must find; in the base recipe, or in ``against``, it must find something else.
-        variant: recipes of one variant have all its rows' values at once.
+        expected: what the probe must find; in the base config, or in ``against``, it must find something else.
+        variant: configs of one variant have all its rows' values at once.
     """
 
     value: str
@@ -56,7 +59,7 @@ class LoopReached(BaseException):
 
 
 class Built:
-    """What a run of a recipe builds, each stage when it is first looked at.
+    """What a run of a config builds, each stage when it is first looked at.
 
     Attributes:
         pretrain, finetune: arguments of the loop: ``training``, ``clips`` and the keyword arguments by name.
@@ -64,8 +67,8 @@ class Built:
         begun: what was noted on the way: ``lists``, ``device``, ``parallel``, ``wandb``, ``teacher``, ``read``.
     """
 
-    def __init__(self, recipe: Recipe, cfg: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.recipe, self.cfg, self.overrides = recipe, cfg, overrides
+    def __init__(self, config: Config, cfg: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.config, self.cfg, self.overrides = config, cfg, overrides
         self._patch = monkeypatch
         self.begun = SimpleNamespace(lists={}, read=[], teacher=None, wandb=None, compiled=[])
 
@@ -78,7 +81,7 @@ class Built:
             self._note(patch)
             patch.setattr(runner, "STAGES", steps)
             patch.setattr(runner, "read_inputs", lambda *_, **__: SimpleNamespace(check=lambda: None), raising=False)
-            runner.run(dataclasses.replace(self.recipe, output_dir=f"{self.recipe.output_dir}-order"))
+            runner.run(dataclasses.replace(self.config, output_dir=f"{self.config.output_dir}-order"))
         return ran
 
     @functools.cached_property
@@ -133,7 +136,7 @@ class Built:
             found.validation = place
             raise LoopReached
 
-        only = dataclasses.replace(self.recipe, stages=[stage])
+        only = dataclasses.replace(self.config, stages=[stage])
         with self._patch.context() as patch:
             self._note(patch)
             patch.setattr(stages, "pretrain", loop)
@@ -144,8 +147,8 @@ class Built:
         return found
 
     def _note(self, patch: pytest.MonkeyPatch) -> None:
-        """Note what is called with the recipe's keys, and leave out what takes long or isn't here."""
-        begun, start_world = self.begun, runner.start_world
+        """Note what is called with the config's keys, and leave out what takes long or isn't here."""
+        begun, init_distributed = self.begun, runner.init_distributed
         load, encoder = stages.load_checkpoint, stages.load_encoder_weights
 
         def read(path: Path | str, **options: Any) -> Any:
@@ -154,7 +157,7 @@ class Built:
 
         def start(device: str) -> Any:
             begun.device = device
-            return start_world("cpu")
+            return init_distributed("cpu")
 
         def parallelize(model: nn.Module, world: Any, *, strategy: str) -> nn.Module:
             begun.parallel = strategy
@@ -168,11 +171,11 @@ class Built:
             begun.teacher = (name, checkpoint)
             return Teacher(lambda frames: frames, width=7, mean=[0.5] * 3, std=[0.5] * 3)
 
-        patch.setattr(build, "read_videos", read)
-        patch.setattr(runner, "start_world", start)
+        patch.setattr(datasets, "read_videos", read)
+        patch.setattr(runner, "init_distributed", start)
         patch.setattr(stages, "parallelize", parallelize)
-        patch.setattr(log, "_start_wandb", start_wandb)
-        patch.setattr(build, "timm_teacher", teacher)
+        patch.setattr(metrics, "_start_wandb", start_wandb)
+        patch.setattr(models, "timm_teacher", teacher)
         patch.setattr(nn.Module, "compile", lambda model: begun.compiled.append(model))
         patch.setattr(stages, "load_checkpoint", lambda path: (begun.read.append(str(path)), load(path))[1])
         patch.setattr(
@@ -247,7 +250,7 @@ def training_rows(stage: str, *, epochs: int, batch: int, parts: int, clips: int
         "flip": Row("false", of(lambda s: s.clips.flip), False, variant="second", against="main"),
         "checkpoint_epochs": Row(f"{epochs - 2}", plan("checkpoint_steps"), (epochs - 2) * in_epoch),
         "checkpoint_minutes": Row(f"{epochs + 1}", plan("checkpoint_minutes"), epochs + 1),
-        "keep_checkpoints": Row(f"{epochs}", of(lambda s: s.training.keeper._whole.keep_last), epochs),
+        "keep_checkpoints": Row(f"{epochs}", of(lambda s: s.training.manager._whole.keep_last), epochs),
         "max_bad_steps": Row(f"{epochs}", of(lambda s: s.training.bad_steps.limit), epochs),
     }  # fmt: skip
     return {f"{stage}.{name}": row for name, row in rows.items()}
@@ -277,7 +280,7 @@ ROWS: dict[str, Row] = {
     "compile": Row("true", lambda b: [p.model in b.begun.compiled for p in (b.pretrain, b.finetune)], [True, True]),
     "parallel": Row("fsdp", lambda b: (b.pretrain, b.begun.parallel)[1], "fsdp"),
     "sharded_checkpoints": Row(
-        "true", lambda b: [p.training.keeper.sharded for p in (b.pretrain, b.finetune)], [True, True]
+        "true", lambda b: [p.training.manager.sharded for p in (b.pretrain, b.finetune)], [True, True]
     ),
     "wandb": Row("films", lambda b: (b.pretrain, b.begun.wandb)[1], "films"),
     "data.dataset": Row(
@@ -416,7 +419,7 @@ ROWS: dict[str, Row] = {
         }
     ),
 }
-# What the base recipe and the variants have besides their rows.
+# What the base config and the variants have besides their rows.
 BASE = (
     "output_dir={folder}/run", "data.root={videos}", "data.train_list={videos}/train.csv",
     "data.val_list={videos}/val.csv", "data.num_frames=4", "data.crop_size=32", "model.size=micro",
@@ -447,23 +450,23 @@ def built(tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         for variant, own in VARIANTS.items():
             rows = [f"{key}={row.value}" for key, row in ROWS.items() if row.variant == variant]
             texts = [filled(text, folder, tiny_videos) for text in (*BASE, *own, *rows)]
-            recipe = load_recipe(cfg, texts)
-            leave_weights(recipe)
-            made[variant] = Built(recipe, cfg, texts, patch)
+            config = load_config(cfg, texts)
+            leave_weights(config)
+            made[variant] = Built(config, cfg, texts, patch)
         yield made
     torch.set_float32_matmul_precision(precision)
 
 
-def leave_weights(recipe: Recipe) -> None:
+def leave_weights(config: Config) -> None:
     """The weights that the later stages begin with, as the earlier ones leave them."""
     torch.manual_seed(0)
-    classifier = build.build_classifier(recipe, num_classes=3)
+    classifier = build.build_classifier(config, num_classes=3)
     saved = {
         "stage": "finetune", "identity": {}, "classes": ["still", "left", "right"], "num_videos": 12,
         "model": dict(classifier.state_dict()), "ema": {},
     }  # fmt: skip
-    run = Path(recipe.output_dir)
-    for path in (run / "pretrain" / "weights.pt", recipe.pretrain.init, recipe.finetune.init):
+    run = Path(config.output_dir)
+    for path in (run / "pretrain" / "weights.pt", config.pretrain.init, config.finetune.init):
         if str(path) not in ("none", "pretrain"):
             save_checkpoint(path, {**saved, "stage": "pretrain"})
     for path in (run / "finetune" / "weights.pt", run / "finetune" / "checkpoints" / "best.pt"):
@@ -488,7 +491,7 @@ def keys_of(section: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def test_every_key_has_a_row() -> None:
-    assert sorted(ROWS) == sorted(keys_of(Recipe())) == sorted(name for name, _, _ in walk(Recipe()))
+    assert sorted(ROWS) == sorted(keys_of(Config())) == sorted(name for name, _, _ in walk(Config()))
 
 
 @pytest.mark.parametrize("key", ROWS)
@@ -496,7 +499,7 @@ def test_every_key_reaches_its_argument(built: dict[str, Built], key: str) -> No
     row = ROWS[key]
     changed, before = built[row.variant], built[row.against]
     folder = changed.cfg.parent
-    assert keys_of(changed.recipe)[key] != keys_of(before.recipe)[key]
+    assert keys_of(changed.config)[key] != keys_of(before.config)[key]
     expected = filled(row.expected, folder)
     probe = row.probe
     assert probe(changed) == expected
@@ -524,7 +527,7 @@ FREE = {
 
 
 def with_value(section: Any, key: str, value: Any) -> Any:
-    """A copy of a recipe or a section with another value of one key, whatever the rules say."""
+    """A copy of a config or a section with another value of one key, whatever the rules say."""
     name, _, rest = key.partition(".")
     return dataclasses.replace(section, **{name: with_value(getattr(section, name), rest, value) if rest else value})
 
@@ -536,7 +539,7 @@ def test_every_key_decides_a_stage_or_is_free() -> None:
 
 @pytest.mark.parametrize("key", ROWS)
 def test_identity_covers_every_key(built: dict[str, Built], key: str) -> None:
-    base, value = built["base"].recipe, keys_of(built[ROWS[key].variant].recipe)[key]
+    base, value = built["base"].config, keys_of(built[ROWS[key].variant].config)[key]
     assert value != keys_of(base)[key]
     changed = with_value(base, key, value)
     for stage, names in DECIDES.items():

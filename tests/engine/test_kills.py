@@ -12,7 +12,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from driven import arguments, assert_same_bits, drive, drive_and_stop, drive_in_a_group, metrics_of
+
+from tests.engine.driven import arguments, assert_same_bits, drive, drive_and_stop, drive_in_a_group, metrics_of
 
 RunRanks = Callable[..., list[int | None]]
 StartRanks = Callable[..., list[BaseProcess]]
@@ -24,12 +25,12 @@ def undisturbed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def undisturbed(undisturbed_folder: Path, tiny_recipe: Path, run_ranks: RunRanks) -> tuple[Path, float]:
+def undisturbed(undisturbed_folder: Path, tiny_config: Path, run_ranks: RunRanks) -> tuple[Path, float]:
     """The run that nothing happens to, and the seconds that its process took; made once."""
     clock = undisturbed_folder / "seconds"
     if not clock.exists():
         began = time.monotonic()
-        command = arguments(tiny_recipe, f"output_dir={undisturbed_folder / 'run'}")
+        command = arguments(tiny_config, f"output_dir={undisturbed_folder / 'run'}")
         assert run_ranks(drive, 1, undisturbed_folder, command) == [0], (undisturbed_folder / "rank-0.log").read_text()
         clock.write_text(str(time.monotonic() - began))
     return undisturbed_folder / "run", float(clock.read_text())
@@ -62,18 +63,18 @@ def kill_again_and_again(start: StartRanks, logs: Path, command: list[str], *, s
 
 @pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_instants(
-    undisturbed: tuple[Path, float], tiny_recipe: Path, start_ranks: StartRanks, tmp_path: Path, kills: int
+    undisturbed: tuple[Path, float], tiny_config: Path, start_ranks: StartRanks, tmp_path: Path, kills: int
 ) -> None:
     expected, seconds = undisturbed
-    command = arguments(tiny_recipe, f"output_dir={tmp_path / 'run'}")
+    command = arguments(tiny_config, f"output_dir={tmp_path / 'run'}")
     kill_again_and_again(start_ranks, tmp_path, command, seconds=seconds, kills=kills)
     assert_same_bits(tmp_path / "run", expected)
 
 
 def test_stopped_in_mid_epoch_by_a_signal(
-    undisturbed: tuple[Path, float], tiny_recipe: Path, run_ranks: RunRanks, tmp_path: Path
+    undisturbed: tuple[Path, float], tiny_config: Path, run_ranks: RunRanks, tmp_path: Path
 ) -> None:
-    command = arguments(tiny_recipe, f"output_dir={tmp_path / 'run'}")
+    command = arguments(tiny_config, f"output_dir={tmp_path / 'run'}")
     assert run_ranks(drive_and_stop, 1, tmp_path, command, "pretrain", 4, tmp_path) == [75]
     assert len(metrics_of(tmp_path / "run", "pretrain")) == 5, "the step under way is finished, and no further one"
     assert "SIGTERM" in (tmp_path / "run" / "status.json").read_text()
@@ -94,9 +95,9 @@ def group_is_gone(group: int, *, seconds: float) -> bool:
     return False
 
 
-def start_with_workers(start: StartRanks, recipe: Path, logs: Path, run: str) -> BaseProcess:
+def start_with_workers(start: StartRanks, config: Path, logs: Path, run: str) -> BaseProcess:
     """A run with two loader processes, in a process group of its own, under way."""
-    command = arguments(recipe, f"output_dir={logs / run}", "data.num_workers=2", "pretrain.epochs=500")
+    command = arguments(config, f"output_dir={logs / run}", "data.num_workers=2", "pretrain.epochs=500")
     (process,) = start(drive_in_a_group, 1, logs, command)
     metrics = logs / run / "pretrain" / "metrics.jsonl"
     end = time.monotonic() + 120
@@ -108,10 +109,10 @@ def start_with_workers(start: StartRanks, recipe: Path, logs: Path, run: str) ->
 
 
 def test_a_signal_to_the_whole_group_stops_the_run_and_not_its_workers(
-    tiny_recipe: Path, start_ranks: StartRanks, tmp_path: Path
+    tiny_config: Path, start_ranks: StartRanks, tmp_path: Path
 ) -> None:
     """So does a scheduler: every process of the job gets it, the loader's workers too."""
-    run = start_with_workers(start_ranks, tiny_recipe, tmp_path, "stopped")
+    run = start_with_workers(start_ranks, tiny_config, tmp_path, "stopped")
     os.killpg(run.pid, signal.SIGUSR2)
     os.killpg(run.pid, signal.SIGTERM)
     run.join(120)
@@ -121,18 +122,18 @@ def test_a_signal_to_the_whole_group_stops_the_run_and_not_its_workers(
 
 
 def test_the_workers_of_a_killed_run_end_by_themselves(
-    tiny_recipe: Path, start_ranks: StartRanks, tmp_path: Path
+    tiny_config: Path, start_ranks: StartRanks, tmp_path: Path
 ) -> None:
-    run = start_with_workers(start_ranks, tiny_recipe, tmp_path, "killed")
+    run = start_with_workers(start_ranks, tiny_config, tmp_path, "killed")
     run.kill()
     run.join()
     assert group_is_gone(run.pid, seconds=60), "a worker is left behind"
 
 
 def test_a_damaged_checkpoint_costs_steps_and_nothing_else(
-    undisturbed: tuple[Path, float], tiny_recipe: Path, run_ranks: RunRanks, tmp_path: Path
+    undisturbed: tuple[Path, float], tiny_config: Path, run_ranks: RunRanks, tmp_path: Path
 ) -> None:
-    command = arguments(tiny_recipe, f"output_dir={tmp_path / 'run'}")
+    command = arguments(tiny_config, f"output_dir={tmp_path / 'run'}")
     assert run_ranks(drive_and_stop, 1, tmp_path, command, "pretrain", 7, tmp_path) == [75]
     newest = sorted((tmp_path / "run" / "pretrain" / "checkpoints").glob("step-*.pt"))[-1]
     data = bytearray(newest.read_bytes())

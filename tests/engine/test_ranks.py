@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driven import (
+
+from diffmae_video.engine.checkpoint.single_file import CheckpointFolder
+from tests.engine.driven import (
     arguments,
     assert_close,
     drive,
@@ -21,8 +23,6 @@ from driven import (
     result_of,
     tensors_of,
 )
-
-from diffmae_video.engine.checkpoint import CheckpointFolder
 
 RunRanks = Callable[..., list[int | None]]
 
@@ -37,11 +37,11 @@ def one_rank_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def one_rank(one_rank_folder: Path, tiny_recipe: Path, run_ranks: RunRanks) -> Path:
+def one_rank(one_rank_folder: Path, tiny_config: Path, run_ranks: RunRanks) -> Path:
     """The run on one rank that the others are compared with; made once."""
     run = one_rank_folder / "run"
     if not run.exists():
-        command = arguments(tiny_recipe, f"output_dir={run}", *EXACT)
+        command = arguments(tiny_config, f"output_dir={run}", *EXACT)
         codes = run_ranks(drive_and_stop, 1, one_rank_folder, command, "pretrain", -1, one_rank_folder)
         assert codes == [0], (one_rank_folder / "rank-0.log").read_text()
     return run
@@ -59,10 +59,10 @@ def logs_of(folder: Path) -> str:
     ],
 )
 def test_two_ranks_equal_one(
-    one_rank: Path, tiny_recipe: Path, run_ranks: RunRanks, tmp_path: Path, form: tuple[str, ...]
+    one_rank: Path, tiny_config: Path, run_ranks: RunRanks, tmp_path: Path, form: tuple[str, ...]
 ) -> None:
     """And they go on from each form of checkpoint, as they do half-way here."""
-    command = arguments(tiny_recipe, f"output_dir={tmp_path / 'run'}", *form, *EXACT)
+    command = arguments(tiny_config, f"output_dir={tmp_path / 'run'}", *form, *EXACT)
     codes = run_ranks(drive_and_stop, 2, tmp_path, command, "pretrain", 7, tmp_path)
     assert codes == [75, 75], logs_of(tmp_path)
     assert run_ranks(drive, 2, tmp_path, command) == [0, 0], logs_of(tmp_path)
@@ -78,10 +78,10 @@ def test_two_ranks_equal_one(
 
 
 def test_accumulation_equals_a_larger_batch(
-    one_rank: Path, tiny_recipe: Path, run_ranks: RunRanks, tmp_path: Path
+    one_rank: Path, tiny_config: Path, run_ranks: RunRanks, tmp_path: Path
 ) -> None:
     parts = ("pretrain.accumulation=4", "finetune.accumulation=2")
-    command = arguments(tiny_recipe, f"output_dir={tmp_path / 'run'}", *EXACT, *parts)
+    command = arguments(tiny_config, f"output_dir={tmp_path / 'run'}", *EXACT, *parts)
     assert run_ranks(drive, 1, tmp_path, [*command, "--profile", "1"]) == [0], logs_of(tmp_path)
     for stage in ("pretrain", "finetune"):
         assert_close(tmp_path / "run", one_rank, stage, atol=2e-4)
@@ -99,9 +99,9 @@ def samples_of(folder: Path, stage: str) -> dict[int, list[tuple[int, int]]]:
 
 
 def test_one_two_one_ranks_see_each_sample_once(
-    one_rank: Path, tiny_recipe: Path, run_ranks: RunRanks, tmp_path: Path
+    one_rank: Path, tiny_config: Path, run_ranks: RunRanks, tmp_path: Path
 ) -> None:
-    command = arguments(tiny_recipe, f"output_dir={tmp_path / 'run'}", *EXACT)
+    command = arguments(tiny_config, f"output_dir={tmp_path / 'run'}", *EXACT)
     for size, step, code in ((1, 3, 75), (2, 7, 75), (1, -1, 0)):
         codes = run_ranks(drive_and_stop, size, tmp_path, command, "pretrain", step, tmp_path)
         assert codes == [code] * size, logs_of(tmp_path)
@@ -114,8 +114,8 @@ def test_one_two_one_ranks_see_each_sample_once(
     assert_close(tmp_path / "run", one_rank, "pretrain", atol=2e-4)
 
 
-def test_a_bad_loss_on_one_rank_skips_the_step_on_all(tiny_recipe: Path, run_ranks: RunRanks, tmp_path: Path) -> None:
-    command = arguments(tiny_recipe, f"output_dir={tmp_path / 'run'}", "stages=[pretrain]", "pretrain.max_bad_steps=3")
+def test_a_bad_loss_on_one_rank_skips_the_step_on_all(tiny_config: Path, run_ranks: RunRanks, tmp_path: Path) -> None:
+    command = arguments(tiny_config, f"output_dir={tmp_path / 'run'}", "stages=[pretrain]", "pretrain.max_bad_steps=3")
     bad = [1, 5, 6, 8, 9, 10]  # alone, two in a row, three in a row
     assert run_ranks(drive_with_bad_losses, 2, tmp_path, command, bad, 1) == [1, 1], logs_of(tmp_path)
     lines = metrics_of(tmp_path / "run", "pretrain")
@@ -131,9 +131,9 @@ def test_a_bad_loss_on_one_rank_skips_the_step_on_all(tiny_recipe: Path, run_ran
 
 @pytest.mark.parametrize("death", [drive_to_a_crash, drive_to_a_kill])
 def test_a_rank_that_dies_in_training_ends_the_job(
-    tiny_recipe: Path, run_ranks: RunRanks, tmp_path: Path, death: Callable[..., Any]
+    tiny_config: Path, run_ranks: RunRanks, tmp_path: Path, death: Callable[..., Any]
 ) -> None:
-    command = arguments(tiny_recipe, f"output_dir={tmp_path / 'run'}", "stages=[pretrain]")
+    command = arguments(tiny_config, f"output_dir={tmp_path / 'run'}", "stages=[pretrain]")
     began = time.monotonic()
     codes = run_ranks(death, 2, tmp_path, command, 4, 1)
     assert time.monotonic() - began < 60
@@ -144,20 +144,20 @@ def test_a_rank_that_dies_in_training_ends_the_job(
 
 
 def test_a_refusal_of_one_rank_ends_the_job_with_its_reason(
-    tiny_recipe: Path, run_ranks: RunRanks, tmp_path: Path
+    tiny_config: Path, run_ranks: RunRanks, tmp_path: Path
 ) -> None:
     """Rank 0 alone looks at the lock; the other must not wait for it."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").mkdir()  # can't be opened as a file
-    command = arguments(tiny_recipe, f"output_dir={tmp_path / 'run'}")
+    command = arguments(tiny_config, f"output_dir={tmp_path / 'run'}")
     began = time.monotonic()
     codes = run_ranks(drive, 2, tmp_path, command)
     assert time.monotonic() - began < 60
     assert 0 not in codes
 
 
-def test_a_batch_that_two_ranks_cant_share_is_refused(tiny_recipe: Path, run_ranks: RunRanks, tmp_path: Path) -> None:
-    command = arguments(tiny_recipe, f"output_dir={tmp_path / 'run'}", "pretrain.batch_size=3")
+def test_a_batch_that_two_ranks_cant_share_is_refused(tiny_config: Path, run_ranks: RunRanks, tmp_path: Path) -> None:
+    command = arguments(tiny_config, f"output_dir={tmp_path / 'run'}", "pretrain.batch_size=3")
     assert run_ranks(drive, 2, tmp_path, command) == [2, 2]
     assert "error: pretrain.batch_size=3: must be a multiple of ranks (2)" in logs_of(tmp_path)
     assert "Traceback" not in logs_of(tmp_path)

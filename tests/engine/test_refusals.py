@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from driven import arguments, assert_same_bits, drive, drive_and_stop, drive_slowly
 
 from diffmae_video.engine import cli
-from diffmae_video.engine.checkpoint import CheckpointFolder, load_checkpoint, save_checkpoint
-from diffmae_video.engine.status import read_status
-from diffmae_video.engine.training import Training
+from diffmae_video.engine.checkpoint.single_file import CheckpointFolder, load_checkpoint, save_checkpoint
+from diffmae_video.engine.monitor.status import read_status
+from diffmae_video.engine.train.trainer import Trainer
+from tests.engine.driven import arguments, assert_same_bits, drive, drive_and_stop, drive_slowly
 
 RunRanks = Callable[..., list[int | None]]
 
@@ -35,9 +35,9 @@ def begun_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def begun(begun_folder: Path, tiny_recipe: Path, run_ranks: RunRanks) -> list[str]:
+def begun(begun_folder: Path, tiny_config: Path, run_ranks: RunRanks) -> list[str]:
     """The command line of a run that was stopped in the middle of its pre-training; made once."""
-    command = arguments(tiny_recipe, f"output_dir={begun_folder / 'run'}")
+    command = arguments(tiny_config, f"output_dir={begun_folder / 'run'}")
     if not (begun_folder / "run").exists():
         assert run_ranks(drive_and_stop, 1, begun_folder, command, "pretrain", 4, begun_folder) == [75]
     return command
@@ -52,7 +52,7 @@ def begun(begun_folder: Path, tiny_recipe: Path, run_ranks: RunRanks) -> list[st
         ("pretrain.batch_size=6", "pretrain.batch_size=4, this one has 6"),
     ],
 )
-def test_another_recipe(begun: list[str], capsys: pytest.CaptureFixture[str], override: str, words: str) -> None:
+def test_another_config(begun: list[str], capsys: pytest.CaptureFixture[str], override: str, words: str) -> None:
     assert words in refused(capsys, [*begun, override])
 
 
@@ -80,9 +80,9 @@ def test_a_list_of_another_length(
 
 
 def test_a_second_run_on_the_same_folder(
-    tiny_recipe: Path, start_ranks: Callable[..., list[BaseProcess]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_config: Path, start_ranks: Callable[..., list[BaseProcess]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = arguments(tiny_recipe, f"output_dir={tmp_path / 'run'}")
+    command = arguments(tiny_config, f"output_dir={tmp_path / 'run'}")
     (first,) = start_ranks(drive_slowly, 1, tmp_path, command)
     try:
         end = time.monotonic() + 60
@@ -98,13 +98,13 @@ def test_a_second_run_on_the_same_folder(
 
 
 def test_out_of_memory(
-    tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def exhausted(*rest: object, **more: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nA long tale follows.")
 
-    monkeypatch.setattr(Training, "backward", exhausted)
-    assert cli.main(arguments(tiny_recipe, f"output_dir={tmp_path / 'run'}")) == 2
+    monkeypatch.setattr(Trainer, "backward", exhausted)
+    assert cli.main(arguments(tiny_config, f"output_dir={tmp_path / 'run'}")) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: pretrain: out of memory on cpu; same result: a larger pretrain.accumulation")
     assert "out of memory" in read_status(tmp_path / "run")["reason"]
@@ -112,7 +112,7 @@ def test_out_of_memory(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 40 MiB: two checkpoints of the tiny recipe fit, a third doesn't."""
+    """A file system of 40 MiB: two checkpoints of the tiny config fit, a third doesn't."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(folder)]
@@ -127,8 +127,8 @@ def remount(folder: Path, option: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{option}", str(folder)], check=True)
 
 
-def test_a_full_disk_loses_nothing(small_disk: Path, tiny_recipe: Path, run_ranks: RunRanks, tmp_path: Path) -> None:
-    command = arguments(tiny_recipe, f"output_dir={small_disk / 'run'}")
+def test_a_full_disk_loses_nothing(small_disk: Path, tiny_config: Path, run_ranks: RunRanks, tmp_path: Path) -> None:
+    command = arguments(tiny_config, f"output_dir={small_disk / 'run'}")
     assert run_ranks(drive, 1, tmp_path, command) == [2]
     log = (tmp_path / "rank-0.log").read_text()
     assert "No space left on device" in log
@@ -136,13 +136,13 @@ def test_a_full_disk_loses_nothing(small_disk: Path, tiny_recipe: Path, run_rank
     assert CheckpointFolder(small_disk / "run" / "pretrain" / "checkpoints").latest() is not None
     remount(small_disk, "size=400m")
     assert run_ranks(drive, 1, tmp_path, command) == [0]
-    undisturbed = arguments(tiny_recipe, f"output_dir={tmp_path / 'run'}")
+    undisturbed = arguments(tiny_config, f"output_dir={tmp_path / 'run'}")
     assert run_ranks(drive, 1, tmp_path / "logs", undisturbed) == [0]
     assert_same_bits(small_disk / "run", tmp_path / "run")
 
 
-def test_a_folder_that_cant_be_written(small_disk: Path, tiny_recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cant_be_written(small_disk: Path, tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     remount(small_disk, "ro")
-    line = refused(capsys, arguments(tiny_recipe, f"output_dir={small_disk / 'run'}"))
+    line = refused(capsys, arguments(tiny_config, f"output_dir={small_disk / 'run'}"))
     assert "Read-only file system" in line
     assert "make it writable" in line

@@ -13,13 +13,13 @@ import torch
 from driven import arguments, drive, drive_and_stop, metrics_of, result_of
 
 from diffmae_video import load_classifier, load_diffmae, load_encoder
+from diffmae_video.config import load_config
 from diffmae_video.engine import cli, stages
-from diffmae_video.engine.checkpoint import load_checkpoint, save_checkpoint
-from diffmae_video.engine.evaluate import Scores
+from diffmae_video.engine.checkpoint.single_file import load_checkpoint, save_checkpoint
 from diffmae_video.engine.results import write_result
-from diffmae_video.engine.training import Training
+from diffmae_video.engine.train.evaluate import Scores
+from diffmae_video.engine.train.trainer import Trainer
 from diffmae_video.launch.cli import sweep_main
-from diffmae_video.recipe import load_recipe
 from tests.conftest import TINY_RECIPE
 
 RunRanks = Callable[..., list[int | None]]
@@ -72,8 +72,8 @@ def test_another_list_is_another_result_and_both_are_kept(
     assert second["videos"] != first["videos"]
     assert (second["num_videos"], second["given"]["data.val_list"]) == (first["num_videos"], str(other))
     assert sorted(scored_in(run).values(), key=str) == sorted([first, second], key=str)
-    assert load_recipe(run / "recipe.yaml").data.val_list == str(other)
-    assert load_recipe(run / "finetune" / "recipe.yaml").data.val_list != str(other)
+    assert load_config(run / "config.yaml").data.val_list == str(other)
+    assert load_config(run / "finetune" / "config.yaml").data.val_list != str(other)
     # Back again: said, with its score, and shown in the stage's own folder; nothing is scored.
     assert cli.main(command) == 0
     out = capsys.readouterr().out
@@ -102,11 +102,11 @@ def test_views_and_weights_are_of_the_result_and_how_it_is_carried_out_is_not(
     saved = load_checkpoint(best)
     saved["model"]["head.bias"] += 1  # other weights than the last, whichever validation was the best
     save_checkpoint(best, saved)
-    recipe = (run / "recipe.yaml").read_text()
+    config = (run / "config.yaml").read_text()
     assert cli.main([*command, "stages=[test]", *overrides]) == 0
     assert ("finished before" in capsys.readouterr().out) == same
     assert len(scored_in(run)) == (1 if same else 2)
-    assert ((run / "recipe.yaml").read_text() == recipe) == same
+    assert ((run / "config.yaml").read_text() == config) == same
 
 
 def test_other_weights_under_the_same_name_are_scored_anew_and_the_same_in_a_new_file_are_not(
@@ -261,37 +261,37 @@ def test_no_result_holds_what_is_no_number(tmp_path: Path, number: float) -> Non
 
 
 def test_a_last_step_that_was_skipped_leaves_no_nan(
-    tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backward = Training.backward
+    backward = Trainer.backward
 
-    def bad_last(self: Training, loss: torch.Tensor, **sums: torch.Tensor) -> None:
+    def bad_last(self: Trainer, loss: torch.Tensor, **sums: torch.Tensor) -> None:
         backward(self, loss * (float("nan") if self.step == self.plan.num_steps - 1 else 1), **sums)
 
-    monkeypatch.setattr(Training, "backward", bad_last)
-    assert cli.main(arguments(tiny_recipe, *SHORT, "stages=[pretrain]")) == 0
+    monkeypatch.setattr(Trainer, "backward", bad_last)
+    assert cli.main(arguments(tiny_config, *SHORT, "stages=[pretrain]")) == 0
     assert "NaN" not in (tmp_path / "run" / "pretrain" / "result.json").read_text()
     assert result_of(tmp_path / "run", "pretrain")["final_loss"] is None
 
 
-def test_each_stage_keeps_the_recipe_that_it_used(command: list[str], tmp_path: Path) -> None:
+def test_each_stage_keeps_the_config_that_it_used(command: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.rmtree(run / "finetune")
     assert cli.main([*command, "stages=[finetune]", "model.decoder.depth=2", "mask.ratio=0.5"]) == 0
-    assert load_recipe(run / "pretrain" / "recipe.yaml").model.decoder.depth == 1
-    assert load_recipe(run / "finetune" / "recipe.yaml").model.decoder.depth == 2
-    model, recipe = load_diffmae(run)
-    assert (recipe.mask.ratio, len(model.decoder.blocks)) == (0.75, 1)
+    assert load_config(run / "pretrain" / "config.yaml").model.decoder.depth == 1
+    assert load_config(run / "finetune" / "config.yaml").model.decoder.depth == 2
+    model, config = load_diffmae(run)
+    assert (config.mask.ratio, len(model.decoder.blocks)) == (0.75, 1)
     assert load_classifier(run)[1] == ["still", "left", "right"]
-    shutil.copy(run / "pretrain" / "recipe.yaml", run / "recipe.yaml")
-    (run / "pretrain" / "recipe.yaml").unlink()  # a run of version 0.1.0
-    assert load_diffmae(run)[1] == recipe
+    shutil.copy(run / "pretrain" / "config.yaml", run / "config.yaml")
+    (run / "pretrain" / "config.yaml").unlink()  # a run of version 0.1.0
+    assert load_diffmae(run)[1] == config
 
 
 def test_a_resume_says_from_which_step_of_which_checkpoint(
-    tiny_recipe: Path, run_ranks: RunRanks, tmp_path: Path
+    tiny_config: Path, run_ranks: RunRanks, tmp_path: Path
 ) -> None:
-    command = arguments(tiny_recipe, "stages=[pretrain]")
+    command = arguments(tiny_config, "stages=[pretrain]")
     assert run_ranks(drive_and_stop, 1, tmp_path / "a", command, "pretrain", 4, tmp_path) == [75]
     assert run_ranks(drive, 1, tmp_path / "b", command) == [0]
     path = tmp_path / "run" / "pretrain" / "checkpoints" / "step-00000005.pt"
@@ -323,7 +323,7 @@ def test_validation_is_in_the_metrics_and_in_the_result(finished: Path) -> None:
 
 @pytest.mark.parametrize(("decay", "best"), [(0.9, 3), (0.0, 9)])
 def test_the_best_is_chosen_by_the_weights_that_are_tested(
-    tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decay: float, best: int
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decay: float, best: int
 ) -> None:
     """The averages are best first, the weights themselves later; a score that is no number is never the best."""
     scripted = {"validate model": iter([0.1, float("nan"), 0.8, 0.2]), "validate ema": iter([0.5, 0.4, 0.5, 0.3])}
@@ -337,7 +337,7 @@ def test_the_best_is_chosen_by_the_weights_that_are_tested(
     monkeypatch.setattr(stages, "_score", score)
     overrides = ["stages=[finetune]", "finetune.init=none", "finetune.epochs=4", "finetune.eval_epochs=1"]
     overrides += [f"finetune.ema_decay={decay}", "finetune.batch_size=4"]
-    assert cli.main(arguments(tiny_recipe, *overrides)) == 0
+    assert cli.main(arguments(tiny_config, *overrides)) == 0
     saved = load_checkpoint(tmp_path / "run" / "finetune" / "checkpoints" / "best.pt")
     assert saved["step"] == best
     validation = result_of(tmp_path / "run", "finetune")["validation"]

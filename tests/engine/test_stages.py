@@ -7,22 +7,23 @@ from typing import Any
 
 import pytest
 import torch
-from driven import result_of
 from torch import nn
 
-from diffmae_video.engine import build, runner, stages
-from diffmae_video.engine.checkpoint import save_checkpoint
-from diffmae_video.engine.evaluate import Scores
-from diffmae_video.recipe import load_recipe
+from diffmae_video import build
+from diffmae_video.config import load_config
+from diffmae_video.engine import runner, stages
+from diffmae_video.engine.checkpoint.single_file import save_checkpoint
+from diffmae_video.engine.train.evaluate import Scores
+from tests.engine.driven import result_of
 
 
 @pytest.mark.parametrize("averaged", [True, False])
 def test_a_test_scores_the_weights_and_their_averages(
-    tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, averaged: bool
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, averaged: bool
 ) -> None:
     """Each under its name: the averages in every parameter that has one, on the checkpoint that is named."""
-    recipe = load_recipe(tiny_recipe, ["stages=[test]", "test.weights=best", "tf32=false"])
-    model = build.build_classifier(recipe, num_classes=3)
+    config = load_config(tiny_config, ["stages=[test]", "test.weights=best", "tf32=false"])
+    model = build.build_classifier(config, num_classes=3)
     weights = dict(model.state_dict())
     averages = {name: value.detach() + 1 for name, value in model.named_parameters()} if averaged else {}
     saved = {"stage": "finetune", "identity": {}, "classes": ["still", "left", "right"], "num_videos": 12}
@@ -36,7 +37,7 @@ def test_a_test_scores_the_weights_and_their_averages(
         return Scores(top1=len(scored) / 10, top5=len(scored) / 5, used=5, total=5, unread=[])
 
     monkeypatch.setattr(stages, "evaluate", evaluate)
-    assert runner.run(recipe) == 0
+    assert runner.run(config) == 0
     assert len(scored) == 1 + averaged
     for found, expected in zip(scored, (weights, {**weights, **averages}), strict=False):
         assert found.keys() == expected.keys()

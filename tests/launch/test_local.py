@@ -16,31 +16,31 @@ import submitit
 from diffmae_video.errors import UserError
 from diffmae_video.launch import local, submission
 from diffmae_video.launch.cli import submit_main, sweep_main
-from diffmae_video.launch.epilogue import conclude
+from diffmae_video.launch.job import TrainingJob
+from diffmae_video.launch.job_end import job_outcome
 from diffmae_video.launch.records import read_attempts, read_ends, read_failures, read_submissions
-from diffmae_video.launch.slurm import TrainingJob
 
 # The job's process can't import this file.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
-def record_rank_env(recipe: str) -> int:
+def record_rank_env(config: str) -> int:
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PYTHONPATH")
     import diffmae_video
 
     variables = {name: os.environ[name] for name in names} | {"package": diffmae_video.__file__, "cwd": os.getcwd()}
-    Path(recipe).parents[1].joinpath(f"env-{variables['RANK']}.json").write_text(json.dumps(variables))
+    Path(config).parents[1].joinpath(f"env-{variables['RANK']}.json").write_text(json.dumps(variables))
     return 0
 
 
-def interrupted_twice(recipe: str) -> int:
-    count = Path(recipe).parents[1] / f"count-{os.environ['RANK']}"
+def interrupted_twice(config: str) -> int:
+    count = Path(config).parents[1] / f"count-{os.environ['RANK']}"
     times = int(count.read_text()) + 1 if count.exists() else 1
     count.write_text(str(times))
     return 75 if times < 3 else 0
 
 
-def second_rank_fails(recipe: str) -> int:
+def second_rank_fails(config: str) -> int:
     if os.environ["RANK"] == "1":
         raise ZeroDivisionError("no frames left")
     return 0
@@ -48,7 +48,7 @@ def second_rank_fails(recipe: str) -> int:
 
 @pytest.fixture
 def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "recipe.yaml"
+    path = tmp_path / "config.yaml"
     slurm = "slurm: {gpus_per_node: 0, tasks_per_node: 2, max_requeues: 4}"
     path.write_text(f"output_dir: {tmp_path}/run\nstages: [pretrain]\n{slurm}\n")
     monkeypatch.chdir(tmp_path)
@@ -60,7 +60,7 @@ def run_with(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """``run_with(function)``: jobs call ``function`` instead of the engine's run."""
 
     def use(function: Callable[[str], int]) -> None:
-        def make_job(phase: submission.Phase, index: int) -> TrainingJob:
+        def make_job(phase: submission.JobArray, index: int) -> TrainingJob:
             job = submission.make_job(phase, index)
             return TrainingJob(**{**vars(job), "run": function})
 
@@ -140,11 +140,11 @@ def _restore_process() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_restore_process")
-def test_in_this_process_by_the_debug_executor(tiny_recipe: Path, tmp_path: Path) -> None:
+def test_in_this_process_by_the_debug_executor(tiny_config: Path, tmp_path: Path) -> None:
     """submitit's debug executor, with the engine's own run: one rank trains in this very process."""
     cfg = tmp_path / "short.yaml"
-    cfg.write_text(tiny_recipe.read_text() + "stages: [pretrain]\n")
-    job = TrainingJob(recipe=str(cfg), output_dir=str(tmp_path / "run"), workdir=str(tmp_path), max_requeues=0)
+    cfg.write_text(tiny_config.read_text() + "stages: [pretrain]\n")
+    job = TrainingJob(config=str(cfg), output_dir=str(tmp_path / "run"), workdir=str(tmp_path), max_requeues=0)
     started = submitit.DebugExecutor(tmp_path / "logs").submit(job)
     assert started.result() == 0
     (attempt,) = read_attempts(tmp_path / "run")
@@ -152,7 +152,7 @@ def test_in_this_process_by_the_debug_executor(tiny_recipe: Path, tmp_path: Path
     assert (tmp_path / "run" / "pretrain" / "weights.pt").exists()
     assert read_failures(tmp_path / "run", attempt.job, 0) == []
     settings = {"job": attempt.job, "restart": 0, "exit_code": 0, "slurm_state": "running", "max_requeues": 0}
-    assert conclude(str(tmp_path / "run"), **settings).end == "finished"
+    assert job_outcome(str(tmp_path / "run"), **settings).end == "finished"
 
 
 @pytest.mark.usefixtures("_restore_process")
@@ -165,16 +165,16 @@ def test_in_this_process_by_the_debug_executor(tiny_recipe: Path, tmp_path: Path
     ],
 )
 def test_a_mistake_is_recorded_by_its_line_and_a_fault_by_its_class(
-    error: Exception, line: str, tiny_recipe: Path, tmp_path: Path
+    error: Exception, line: str, tiny_config: Path, tmp_path: Path
 ) -> None:
-    def fail(recipe: str) -> int:
+    def fail(config: str) -> int:
         raise error
 
     os.environ |= {"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": "7", "SUBMITIT_LOCAL_NTASKS": "1"}
     os.environ |= {"SUBMITIT_LOCAL_NODEID": "0", "SUBMITIT_LOCAL_GLOBALID": "0", "SUBMITIT_LOCAL_LOCALID": "0"}
     os.environ["SUBMITIT_LOCAL_JOB_NUM_NODES"] = "1"
     output_dir = str(tmp_path / "run")
-    job = TrainingJob(recipe=str(tiny_recipe), run=fail, output_dir=output_dir, workdir=str(tmp_path), max_requeues=0)
+    job = TrainingJob(config=str(tiny_config), run=fail, output_dir=output_dir, workdir=str(tmp_path), max_requeues=0)
     with pytest.raises(type(error)):
         job()
     (failure,) = read_failures(output_dir, "7", 0)

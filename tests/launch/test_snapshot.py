@@ -70,6 +70,6 @@ def test_without_git(checkout: Path, tmp_path: Path) -> None:
 
 def test_the_package_can_be_imported_from_it(tmp_path: Path) -> None:
     copy = snapshot.take_snapshot(tmp_path)
-    command = [sys.executable, "-c", "import diffmae_video.launch.epilogue as e; print(e.__file__)"]
+    command = [sys.executable, "-c", "import diffmae_video.launch.job_end as e; print(e.__file__)"]
     printed = subprocess.check_output(command, cwd=copy, env={"PYTHONPATH": str(copy)}, text=True)
-    assert printed.strip() == f"{copy}/diffmae_video/launch/epilogue.py"
+    assert printed.strip() == f"{copy}/diffmae_video/launch/job_end.py"

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from diffmae_video.engine.place import read_place, rendezvous_port
+from diffmae_video.engine.distributed.env import read_rank_env, rendezvous_port
 from diffmae_video.launch.cli import submit_main
-from diffmae_video.launch.slurm import find_rank_env, is_peer_loss
+from diffmae_video.launch.job import find_rank_env, is_peer_loss
 from diffmae_video.launch.submission import _dependency
 
 
 @pytest.fixture
 def cfg(tmp_path: Path) -> str:
-    path = tmp_path / "recipe.yaml"
+    path = tmp_path / "config.yaml"
     path.write_text(f"output_dir: {tmp_path}/runs\nslurm: {{nodes: 8, partition: train, hours: 72, mem_gb: 500}}\n")
     return str(path)
 
@@ -168,7 +168,7 @@ def test_one_formula_for_the_port_whoever_started_the_task(monkeypatch: pytest.M
         monkeypatch.setenv(name, value)
     step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NODELIST": "n1"}
     environment = {**variables, **step}
-    read_place(environment)
+    read_rank_env(environment)
     assert environment["MASTER_PORT"] == find_rank_env(tmp_path).variables()["MASTER_PORT"] == str(12000 + 19999)
 
 

@@ -11,29 +11,29 @@ from pathlib import Path
 
 import pytest
 
-from diffmae_video.engine.identity import identity
+from diffmae_video.config import Config, dump_config, load_config
+from diffmae_video.engine.compatibility import identity
 from diffmae_video.errors import UserError
 from diffmae_video.launch import cli, table
 from diffmae_video.launch.plot import plot_rows
 from diffmae_video.launch.records import (
     Attempt,
-    End,
+    JobOutcome,
     Submission,
     add_end,
     add_submission,
     record_folder,
     write_attempt,
 )
-from diffmae_video.recipe import Recipe, dump_recipe, load_recipe
 
 START = 1_700_000_000.0
 UPDATED = "2023-11-14T22:15:00+00:00"  # START + 100 s
 
 
-def write_result(run: Path, recipe: Recipe, stage: str, **result: object) -> None:
+def write_result(run: Path, config: Config, stage: str, **result: object) -> None:
     """What the table reads of a finished stage."""
-    given = {"data.val_list": recipe.data.val_list, "test.weights": recipe.test.weights}
-    header = {"identity": identity(recipe, stage), "given": given}
+    given = {"data.val_list": config.data.val_list, "test.weights": config.test.weights}
+    header = {"identity": identity(config, stage), "given": given}
     (run / stage / "result.json").write_text(json.dumps({**header, **result}))
 
 
@@ -57,9 +57,9 @@ def make_run(tmp_path: Path):
         record_folder(run).mkdir(parents=True)
         base = tmp_path / "base.yaml"
         base.write_text("stages: [finetune, test]\n")
-        recipe = load_recipe(base, [f"output_dir={run}"])
-        (record_folder(run) / "recipe.yaml").write_text(dump_recipe(recipe))
-        entry = Submission(job, cluster, recipe.stages, submitted, "r", "c", "l", {"pretrain.lr": "0.1", **params})
+        config = load_config(base, [f"output_dir={run}"])
+        (record_folder(run) / "config.yaml").write_text(dump_config(config))
+        entry = Submission(job, cluster, config.stages, submitted, "r", "c", "l", {"pretrain.lr": "0.1", **params})
         add_submission(run, entry)
         if state:
             status = {"state": state, "stage": "finetune", "step": 5, "num_steps": 9, "loss": 1.5, "restarts": 1}
@@ -68,11 +68,11 @@ def make_run(tmp_path: Path):
             write_attempt(run, Attempt(job, 0, "n1", START, START + 30, 75))
             write_attempt(run, Attempt(job, 1, "n1", START + 60))
         if end:
-            add_end(run, End(job, 1, end, f"{end} because"))
+            add_end(run, JobOutcome(job, 1, end, f"{end} because"))
         if top1 is not None:
             for stage, result in (("finetune", {}), ("test", {"model": {"top1": top1}})):
                 (run / stage).mkdir()
-                write_result(run, recipe, stage, **result)
+                write_result(run, config, stage, **result)
         return run
 
     return make
@@ -135,10 +135,10 @@ def test_numbers_and_formats(make_run, rows_of, tmp_path: Path) -> None:
 
 def test_a_test_of_other_views_is_not_finished(make_run, rows_of) -> None:
     run = make_run("a", state="finished", end="finished", top1=0.25)
-    recipe = run / "slurm" / "recipe.yaml"
-    assert table.is_finished(run, load_recipe(recipe))
+    config = run / "slurm" / "config.yaml"
+    assert table.is_finished(run, load_config(config))
     for other in ("test.views=9", "data.val_list=other.csv", "test.weights=best"):
-        assert not table.is_finished(run, load_recipe(recipe, [other])), other
+        assert not table.is_finished(run, load_config(config, [other])), other
 
 
 def test_nothing_to_show(tmp_path: Path, make_run, rows_of) -> None:
@@ -168,8 +168,8 @@ def make_plain_run(tmp_path: Path):
         run.mkdir(parents=True)
         base = tmp_path / "base.yaml"
         base.write_text("stages: [finetune, test]\n")
-        recipe = load_recipe(base, [f"output_dir={run}", *overrides])
-        (run / "recipe.yaml").write_text(dump_recipe(recipe))
+        config = load_config(base, [f"output_dir={run}", *overrides])
+        (run / "config.yaml").write_text(dump_config(config))
         if state:
             status = {"state": state, "stage": "finetune", "step": 5, "num_steps": 9, "loss": 1.5, "restarts": 1}
             status |= {"host": host, "pid": pid, "started": f"2023-11-14T22:14:0{len(name)}+00:00", "updated": UPDATED}
@@ -177,7 +177,7 @@ def make_plain_run(tmp_path: Path):
         if top1 is not None:
             for stage, result in (("finetune", {}), ("test", {"model": {"top1": top1}})):
                 (run / stage).mkdir()
-                write_result(run, recipe, stage, **result)
+                write_result(run, config, stage, **result)
         return run
 
     return make
@@ -210,7 +210,7 @@ def test_folders_of_runs(make_plain_run, make_run, tmp_path: Path) -> None:
     plain, submitted = make_plain_run("a", state="finished"), make_run("z")
     for stage in ("pretrain", "slurm"):
         (plain / stage).mkdir(exist_ok=True)
-        (plain / stage / "recipe.yaml").write_text("")
+        (plain / stage / "config.yaml").write_text("")
     assert table.find_runs([plain]) == [plain]  # neither its stage's folder nor its records
     assert table.find_runs([plain, plain.parent, submitted.parent]) == [submitted, plain]
     with pytest.raises(UserError, match=r"nowhere: no run is here"):

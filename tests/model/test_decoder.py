@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from diffmae_video.errors import UserError
-from diffmae_video.model import draw_masks, tap_blocks
+from diffmae_video.model import decoder_to_encoder_layers, draw_masks
 from diffmae_video.seeding import generator
 from diffmae_video.sizes import DECODER_SIZES, SIZES
 from tests.reference import slow_vit
@@ -97,7 +97,7 @@ def test_each_block_reads_its_own_tap(kind):
     ],
 )
 def test_taps(taps, encoder, decoder, expected):
-    assert tap_blocks(taps, encoder_depth=encoder, decoder_depth=decoder) == expected
+    assert decoder_to_encoder_layers(taps, encoder_depth=encoder, decoder_depth=decoder) == expected
 
 
 def test_taps_reach_the_decoder():

@@ -1,11 +1,11 @@
-"""Faults in augmentation, in which frames a clip has, and in what the recipes say of themselves."""
+"""Faults in augmentation, in which frames a clip has, and in what the configs say of themselves."""
 
 from tests.mutants.mutant import Mutant
 
 RAND_AUGMENT = "diffmae_video/data/rand_augment.py"
 TRANSFORMS = "diffmae_video/data/transforms.py"
 DATASET = "diffmae_video/data/dataset.py"
-CLIPS = "diffmae_video/data/clips.py"
+CLIPS = "diffmae_video/data/frame_sampling.py"
 OPERATIONS = "tests/data/test_rand_augment.py::test_each_operation_is_timms_on_pil_images"
 LAW = "tests/data/test_rand_augment.py::test_the_law_of_the_draws"
 STRINGS = "tests/data/test_rand_augment.py::test_a_string_means_what_it_means_to_timm"
@@ -104,8 +104,8 @@ MUTANTS = [
         ERASED,
     ),
     Mutant(
-        "erasing keeps to MAE-ST's mean whatever the recipe's",
-        "diffmae_video/engine/build.py",
+        "erasing keeps to MAE-ST's mean whatever the config's",
+        "diffmae_video/build/datasets.py",
         "        mean=data.mean,\n        std=data.std,\n        short_video",
         "        short_video",
         "tests/engine/test_build.py",
@@ -122,18 +122,18 @@ MUTANTS = [
         CLIPS,
         "(np.arange(num_views), num_views)",
         "(2 * np.arange(num_views) + 1, 2 * num_views)",
-        "tests/data/test_clips.py",
+        "tests/data/test_frame_sampling.py",
     ),
     Mutant(
         "repeated frames are only noticed without a stride",
         CLIPS,
         "if stride_frames * rate >= 0.95 * fps:",
         "if rate >= 0.95 * fps:",
-        "tests/data/test_clips.py::test_what_repeats_frames_and_what_does_not",
+        "tests/data/test_frame_sampling.py::test_what_repeats_frames_and_what_does_not",
     ),
     Mutant(
         "a run says nothing of repeated frames in training",
-        "diffmae_video/engine/training.py",
+        "diffmae_video/engine/train/trainer.py",
         "progress.note_once(kind, line)",
         "pass",
         "tests/engine/test_cli.py::test_a_run_names_a_video_of_too_few_frames_once",
@@ -146,7 +146,7 @@ MUTANTS = [
         "tests/test_configs.py::test_its_clips_have_as_many_frames_as_they_say",
     ),
     Mutant(
-        "a recipe's layer decay is no longer its peer's, and its opening doesn't say so",
+        "a config's layer decay is no longer its peer's, and its opening doesn't say so",
         "configs/k400_vith.yaml",
         "  layer_decay: 0.8\n",
         "  layer_decay: 0.75\n",

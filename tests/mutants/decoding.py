@@ -2,16 +2,16 @@
 
 from tests.mutants.mutant import Mutant
 
-DECODE = "diffmae_video/data/decode.py"
-PYAV = "diffmae_video/data/pyav_reader.py"
-RGB = "diffmae_video/data/rgb.py"
-FOLDER = "diffmae_video/data/folder_reader.py"
-CLIPS = "diffmae_video/data/clips.py"
+DECODE = "diffmae_video/data/decoding/base.py"
+PYAV = "diffmae_video/data/decoding/pyav_reader.py"
+RGB = "diffmae_video/data/decoding/color.py"
+FOLDER = "diffmae_video/data/decoding/image_folder.py"
+CLIPS = "diffmae_video/data/frame_sampling.py"
 DATASET = "diffmae_video/data/dataset.py"
 CUTTING = "diffmae_video/data/cutting.py"
 BOUNDS = "tests/data/test_bounds.py"
 FOLDERS = "tests/data/test_folders.py"
-EXACT = "tests/data/test_exact_frames.py"
+EXACT = "tests/data/decoding/test_exact_frames.py"
 
 MUTANTS = [
     Mutant(

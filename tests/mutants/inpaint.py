@@ -2,17 +2,17 @@
 
 from tests.mutants.mutant import Mutant
 
-FILM = "diffmae_video/report/film.py"
-MASKS = "diffmae_video/report/masks.py"
-INPAINTING = "diffmae_video/report/inpainting.py"
-DEVICE = "diffmae_video/engine/device.py"
-TRAINING = "diffmae_video/engine/training.py"
+FILM = "diffmae_video/inpainting/film.py"
+MASKS = "diffmae_video/inpainting/masks.py"
+INPAINTING = "diffmae_video/inpainting/pipeline.py"
+DEVICE = "diffmae_video/engine/distributed/device.py"
+TRAINING = "diffmae_video/engine/train/trainer.py"
 FEATURES = "tools/extract_features.py"
-IN_FILMS = "tests/report/test_film.py::"
-IN_MASKS = "tests/report/test_masks.py::"
+IN_FILMS = "tests/inpainting/test_film.py::"
+IN_MASKS = "tests/inpainting/test_masks.py::"
 IN_TOOL = "tests/tools/test_inpaint_tool.py::"
 IN_FEATURES = "tests/tools/test_extract_features.py::"
-STEP_TIME = "tests/engine/test_speed.py::test_a_steps_time_is_all_of_it_but_checkpoints_and_validation"
+STEP_TIME = "tests/engine/monitor/test_profiling.py::test_a_steps_time_is_all_of_it_but_checkpoints_and_validation"
 
 MUTANTS = [
     Mutant(
@@ -111,21 +111,21 @@ MUTANTS = [
         DEVICE,
         "else 0 if visible == 1 else local_rank",
         "else local_rank",
-        "tests/engine/test_distributed.py::test_a_ranks_gpu",
+        "tests/engine/distributed/test_context.py::test_a_ranks_gpu",
     ),
     Mutant(
         "ranks on other devices aren't noticed",
         DEVICE,
         "if kind != common]",
         "if not kind]",
-        "tests/engine/test_distributed.py::test_many_ranks_are_named_shortly",
+        "tests/engine/distributed/test_context.py::test_many_ranks_are_named_shortly",
     ),
     Mutant(
         "rank 0 takes the store with it before the others have read why",
         DEVICE,
         'store.add("read", 0) < size',
         'store.add("read", 0) < 1',
-        "tests/engine/test_distributed.py::test_rank_0_stays_until_all_have_read",
+        "tests/engine/distributed/test_context.py::test_rank_0_stays_until_all_have_read",
     ),
     Mutant(
         "a step's time begins when its data come",
@@ -143,10 +143,10 @@ MUTANTS = [
     ),
     Mutant(
         "recomputed activations count as FLOPs",
-        "diffmae_video/engine/describe.py",
-        "replace(recipe.model, checkpointing=False)",
-        "replace(recipe.model)",
-        "tests/engine/test_describe.py::test_recomputed_activations_are_no_work",
+        "diffmae_video/engine/dry_run.py",
+        "replace(config.model, checkpointing=False)",
+        "replace(config.model)",
+        "tests/engine/test_dry_run.py::test_recomputed_activations_are_no_work",
     ),
     Mutant(
         "features are the last part's views alone",
@@ -158,20 +158,20 @@ MUTANTS = [
     Mutant(
         "all views of a video are decoded at once",
         FEATURES,
-        "crops=1), at_once=asked.batch_size)",
-        "crops=1), at_once=asked.views)",
+        "crops=1), at_once=args.batch_size)",
+        "crops=1), at_once=args.views)",
         IN_FEATURES + "test_many_views_are_decoded_and_encoded_a_few_at_a_time",
     ),
     Mutant(
         "--timeout reaches no reader",
         FEATURES,
-        "replace(recipe.data, timeout_seconds=asked.timeout)",
-        "replace(recipe.data)",
+        "replace(config.data, timeout_seconds=args.timeout)",
+        "replace(config.data)",
         IN_FEATURES + "test_a_slow_video_points_to_the_time_limit",
     ),
     Mutant(
         "the clip in the figure is always the first of its window",
-        "diffmae_video/report/inpainting.py",
+        "diffmae_video/inpainting/pipeline.py",
         "row[window - part.start, clip]",
         "row[window - part.start, 0]",
         "tests/tools/test_inpaint_tool.py::test_any_clip_can_be_shown",
@@ -179,8 +179,8 @@ MUTANTS = [
     Mutant(
         "one clip more than there are can be shown",
         "tools/inpaint.py",
-        "if asked.show >= clips:",
-        "if asked.show > clips:",
+        "if args.show >= clips:",
+        "if args.show > clips:",
         "tests/tools/test_inpaint_tool.py::test_what_cannot_be_done_is_one_line_and_exit_2",
     ),
     Mutant(
@@ -193,8 +193,8 @@ MUTANTS = [
     Mutant(
         "features are extracted before their file turns out to be a folder",
         "tools/extract_features.py",
-        "    if asked.out.is_dir():",
-        "    if asked.out.is_file():",
+        "    if args.out.is_dir():",
+        "    if args.out.is_file():",
         "tests/tools/test_extract_features.py::test_what_is_wrong_shows_before_the_encoder_is_loaded",
     ),
 ]

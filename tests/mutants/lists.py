@@ -179,14 +179,14 @@ MUTANTS = [
     ),
     Mutant(
         "the mirroring that is printed is the collection's, whatever the list's classes",
-        "diffmae_video/engine/build.py",
+        "diffmae_video/build/datasets.py",
         "if videos is None else videos.flip_allowed",
         "if videos is None else True",
         "tests/engine/test_build.py::test_the_mirroring_that_is_said_is_the_one_that_is_done",
     ),
     Mutant(
         "a folder with fewer images than listed is read",
-        "diffmae_video/data/folder_reader.py",
+        "diffmae_video/data/decoding/image_folder.py",
         "        if len(names) < num_images:",
         "        if len(names) < 1:",
         f"{TEST_SCAN}::test_training_and_tests_hold_folders_to_the_listed_number_of_images",

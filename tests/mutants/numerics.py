@@ -6,9 +6,9 @@ MASKING = "diffmae_video/model/masking.py"
 ENCODER = "diffmae_video/model/encoder.py"
 OBJECTIVE = "diffmae_video/diffusion/objective.py"
 DIFFMAE = "diffmae_video/diffusion/diffmae.py"
-STATE = "diffmae_video/engine/state.py"
-WEIGHTS = "diffmae_video/engine/weights.py"
-RULES = "diffmae_video/recipe/rules.py"
+STATE = "diffmae_video/engine/train/train_state.py"
+WEIGHTS = "diffmae_video/weights/load.py"
+RULES = "diffmae_video/config/rules.py"
 
 BLOCKS = "tests/model/test_masking.py::test_a_block_mask_is_four_boxes_that_grow"
 EMBEDDING = "tests/diffusion/test_objective.py::test_the_embedding_of_t_is_diffusers_at_t_on_a_scale_of_1000"
@@ -16,9 +16,9 @@ EPS = "tests/diffusion/test_objective.py::test_eps_needs_a_schedule_whose_last_l
 FIRST_FRAME = "tests/diffusion/test_diffmae.py::test_the_first_frame_of_each_cube_is_mae_sts_target"
 LET_GO = "tests/model/test_encoder.py::test_outputs_that_nobody_reads_are_let_go"
 NO_CLIP = "tests/model/test_encoder.py::test_what_is_no_normalised_clip_is_refused_in_one_line"
-WARM_UP = "tests/engine/test_state.py::test_the_average_warms_up_as_diffusers_does"
-LOADERS = "tests/engine/test_weights.py::test_every_loader_of_a_run_takes_the_weights_it_is_told"
-ODD = "tests/engine/test_finetune.py::test_an_odd_number_of_clips_to_mix_is_refused"
+WARM_UP = "tests/engine/train/test_train_state.py::test_the_average_warms_up_as_diffusers_does"
+LOADERS = "tests/weights/test_load.py::test_every_loader_of_a_run_takes_the_weights_it_is_told"
+ODD = "tests/engine/train/test_finetune.py::test_an_odd_number_of_clips_to_mix_is_refused"
 
 MUTANTS = [
     Mutant(
@@ -54,11 +54,11 @@ MUTANTS = [
         EPS,
     ),
     Mutant(
-        "the recipe's rule for eps doesn't look at rho",
+        "the config's rule for eps doesn't look at rho",
         RULES,
         "num_steps=diffusion.num_steps, rho=diffusion.rho)",
         "num_steps=diffusion.num_steps)",
-        "tests/recipe/test_recipe.py",
+        "tests/config/test_config.py",
     ),
     Mutant(
         "the last frame of each cube is the target",
@@ -75,8 +75,8 @@ MUTANTS = [
         FIRST_FRAME,
     ),
     Mutant(
-        "the recipe's target frames don't reach the model",
-        "diffmae_video/engine/build.py",
+        "the config's target frames don't reach the model",
+        "diffmae_video/build/models.py",
         "        target_frames=diffusion.target_frames,\n",
         "",
         "tests/engine/test_keys.py",
@@ -132,7 +132,7 @@ MUTANTS = [
         STATE,
         'return max((int(whole(state["step"]))',
         'return 0 * max((int(whole(state["step"]))',
-        "tests/engine/test_state.py::test_both_forms_of_a_state_go_on_to_the_same_bits",
+        "tests/engine/train/test_train_state.py::test_both_forms_of_a_state_go_on_to_the_same_bits",
     ),
     Mutant(
         "averages are taken on demand only",
@@ -151,25 +151,25 @@ MUTANTS = [
     Mutant(
         "fine-tuning doesn't choose the weights it begins from",
         "diffmae_video/engine/stages.py",
-        ", weights=recipe.finetune.init_weights",
+        ", weights=config.finetune.init_weights",
         "",
         "tests/engine/test_keys.py",
     ),
     Mutant(
         "inpainting doesn't choose its weights",
         "tools/inpaint.py",
-        ", weights=asked.weights",
+        ", weights=args.weights",
         "",
         "tests/tools/test_inpaint_tool.py::test_moving_averages_are_taken_on_demand",
     ),
     Mutant(
         "features don't choose their weights",
         "tools/extract_features.py",
-        ", weights=asked.weights",
+        ", weights=args.weights",
         "",
         "tests/tools/test_extract_features.py::test_moving_averages_are_taken_on_demand",
     ),
-    Mutant("ranks don't matter to mixup's pairs", "diffmae_video/engine/build.py", "ranks=world_size", "ranks=1", ODD),
+    Mutant("ranks don't matter to mixup's pairs", "diffmae_video/engine/setup.py", "ranks=world_size", "ranks=1", ODD),
     Mutant(
         "clips a video don't matter to mixup's pairs",
         RULES,

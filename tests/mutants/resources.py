@@ -2,10 +2,10 @@
 
 from tests.mutants.mutant import Mutant
 
-LOAD = "diffmae_video/recipe/load.py"
-RULES = "diffmae_video/recipe/rules.py"
+LOAD = "diffmae_video/config/load.py"
+RULES = "diffmae_video/config/rules.py"
 SUBMISSION = "diffmae_video/launch/submission.py"
-OVERRIDES = "tests/recipe/test_values.py::test_what_is_wrong_in_an_override"
+OVERRIDES = "tests/config/test_values.py::test_what_is_wrong_in_an_override"
 BATCHES = "tests/launch/test_submission.py::test_bad_arguments"
 
 MUTANTS = [
@@ -28,14 +28,14 @@ MUTANTS = [
         LOAD,
         "            values.sources[name] = source\n",
         "",
-        "tests/recipe/test_values.py::test_what_is_wrong_for_a_stage_is_named_with_where_it_stands",
+        "tests/config/test_values.py::test_what_is_wrong_for_a_stage_is_named_with_where_it_stands",
     ),
     Mutant(
         "an entry that a whole mapping replaced is blamed for it",
         LOAD,
         "                del self.sources[entry]\n",
         "                pass\n",
-        "tests/recipe/test_values.py::test_what_is_wrong_for_a_stage_is_named_with_where_it_stands",
+        "tests/config/test_values.py::test_what_is_wrong_for_a_stage_is_named_with_where_it_stands",
     ),
     Mutant(
         "slurm.extra.cpus_per_task goes past slurm.cpus_per_task",
@@ -54,29 +54,29 @@ MUTANTS = [
     Mutant(
         "the batch of the first point only is held to the ranks",
         SUBMISSION,
-        "        for recipe in phase.recipes:\n",
-        "        for recipe in phase.recipes[:1]:\n",
+        "        for config in phase.configs:\n",
+        "        for config in phase.configs[:1]:\n",
         BATCHES,
     ),
     Mutant(
         "batches are held to the ranks of the whole run, not of the stage's own job",
         SUBMISSION,
         "ranks=phase.slurm.nodes * tasks_per_node(phase.slurm)",
-        "ranks=points[0].recipe.slurm.nodes * tasks_per_node(points[0].recipe.slurm)",
+        "ranks=points[0].config.slurm.nodes * tasks_per_node(points[0].config.slurm)",
         BATCHES,
     ),
     Mutant(
         "a batch that can't be paired is found when the job runs",
         RULES,
-        'if stage == "finetune" and "finetune" in recipe.stages:',
-        'if stage == "finetune" and ranks == 1 and "finetune" in recipe.stages:',
+        'if stage == "finetune" and "finetune" in config.stages:',
+        'if stage == "finetune" and ranks == 1 and "finetune" in config.stages:',
         BATCHES,
     ),
     Mutant(
         "other ranks read a user's mistake with its class",
-        "diffmae_video/engine/heartbeat.py",
+        "diffmae_video/engine/distributed/heartbeat.py",
         "code, last = USER_ERROR, error_line(error)",
         "code = USER_ERROR",
-        "tests/engine/test_distributed.py::test_a_rank_that_is_refused_takes_the_job_down",
+        "tests/engine/distributed/test_context.py::test_a_rank_that_is_refused_takes_the_job_down",
     ),
 ]

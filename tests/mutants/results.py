@@ -3,9 +3,9 @@
 from tests.mutants.mutant import Mutant
 
 _RESULTS = "tests/engine/test_results.py::"
-_IDENTITY = "tests/engine/test_identity.py::"
+_IDENTITY = "tests/engine/test_compatibility.py::"
 _INPUTS = "tests/engine/test_inputs.py::"
-_BROKEN = "tests/engine/test_broken.py::"
+_BROKEN = "tests/engine/monitor/test_decode_failures.py::"
 _BEST = f"{_RESULTS}test_the_best_is_chosen_by_the_weights_that_are_tested"
 _DIGEST = f"{_IDENTITY}test_two_lists_have_one_digest_exactly_when_they_say_the_same"
 
@@ -47,14 +47,14 @@ MUTANTS = [
     ),
     Mutant(
         "digests are compared by presence only",
-        "diffmae_video/engine/identity.py",
+        "diffmae_video/engine/compatibility.py",
         "name in wanted and saved[name] != wanted[name]",
         "name not in wanted",
         f"{_IDENTITY}test_a_refusal_names_the_difference",
     ),
     Mutant(
         "a test's identity doesn't see how views are sampled",
-        "diffmae_video/engine/identity.py",
+        "diffmae_video/engine/compatibility.py",
         '{"test": ("finetune.sampling", "finetune.pool")}',
         '{"test": ("finetune.pool",)}',
         f"{_IDENTITY}test_a_test_is_of_its_views_sampling_and_pooling",
@@ -102,7 +102,7 @@ MUTANTS = [
         f"{_RESULTS}test_a_test_that_read_nothing_is_not_finished",
     ),
     Mutant(
-        "the run's recipe is rewritten where nothing was done",
+        "the run's config is rewritten where nothing was done",
         "diffmae_video/engine/stages.py",
         '    if result:\n        this.say(f"test: finished',
         '    if result:\n        _begin(this, "test", videos, folder)\n        this.say(f"test: finished',
@@ -124,42 +124,42 @@ MUTANTS = [
     ),
     Mutant(
         "an equal score replaces the best",
-        "diffmae_video/engine/training.py",
+        "diffmae_video/engine/train/trainer.py",
         "if score > self.best_score:",
         "if score >= self.best_score:",
         _BEST,
     ),
     Mutant(
         "validation isn't in the metrics",
-        "diffmae_video/engine/training.py",
+        "diffmae_video/engine/train/trainer.py",
         "        self._line |= scores\n",
         "",
         f"{_RESULTS}test_validation_is_in_the_metrics_and_in_the_result",
     ),
     Mutant(
         "FSDP2 scores the averages with gathered plain weights",
-        "diffmae_video/engine/state.py",
+        "diffmae_video/engine/train/train_state.py",
         "self.model.reshard()",
         "self.model.eval()",
-        "tests/engine/test_distributed.py::test_two_ranks_equal_one",
+        "tests/engine/distributed/test_context.py::test_two_ranks_equal_one",
     ),
     Mutant(
         "a broken file is named at every read",
-        "diffmae_video/engine/broken.py",
+        "diffmae_video/engine/monitor/decode_failures.py",
         "for path, reason in unread if path not in self.files",
         "for path, reason in unread",
         f"{_BROKEN}test_a_file_is_new_once_and_each_read_of_it_counts",
     ),
     Mutant(
         "each rank counts its own unreadable videos",
-        "diffmae_video/engine/broken.py",
+        "diffmae_video/engine/monitor/decode_failures.py",
         "gather_objects(self.world, list(unread))",
         "[list(unread)]",
         f"{_BROKEN}test_all_ranks_have_the_counts_of_all",
     ),
     Mutant(
         "broken.csv keeps what came after the checkpoint",
-        "diffmae_video/engine/broken.py",
+        "diffmae_video/engine/monitor/decode_failures.py",
         "write_broken(self.path, [(path, *entry)",
         "self.path.exists() or write_broken(self.path, [(path, *entry)",
         f"{_BROKEN}test_counting_goes_on_from_a_checkpoint_and_the_file_forgets_what_came_after_it",
@@ -173,7 +173,7 @@ MUTANTS = [
     ),
     Mutant(
         "a missing finetune.train_list is blamed on data.train_list",
-        "diffmae_video/engine/build.py",
+        "diffmae_video/build/datasets.py",
         'return "finetune.train_list" if',
         'return "data.train_list" if',
         f"{_INPUTS}test_a_mistake_of_a_later_stage_is_found_before_the_first_step",

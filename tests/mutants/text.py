@@ -1,11 +1,11 @@
-"""Faults in how recipes are read, in launching and in the command lines."""
+"""Faults in how configs are read, in launching and in the command lines."""
 
 from tests.mutants.mutant import Mutant
 
-LOAD = "diffmae_video/recipe/load.py"
-POINTS = "diffmae_video/launch/points.py"
+LOAD = "diffmae_video/config/load.py"
+POINTS = "diffmae_video/launch/sweep.py"
 TABLE = "diffmae_video/launch/table.py"
-VALUES = "tests/recipe/test_values.py"
+VALUES = "tests/config/test_values.py"
 
 MUTANTS = [
     Mutant(
@@ -45,7 +45,7 @@ MUTANTS = [
     ),
     Mutant(
         "data.val_list is no path",
-        "diffmae_video/recipe/schema.py",
+        "diffmae_video/config/schema.py",
         'key("", "list of validation videos, scored by the test stage", kind="path")',
         'key("", "list of validation videos, scored by the test stage")',
         f"{VALUES}::test_every_key_that_holds_a_path_expands_home",
@@ -62,11 +62,11 @@ MUTANTS = [
         LOAD,
         "            self.sources[name] = source_of(node)\n",
         "            self.sources.setdefault(name, source_of(node))\n",
-        "tests/recipe/test_recipe.py::test_a_rule_broken_by_an_override_names_the_override",
+        "tests/config/test_config.py::test_a_rule_broken_by_an_override_names_the_override",
     ),
     Mutant(
         "AdamW's betas are unbounded",
-        "diffmae_video/recipe/schema.py",
+        "diffmae_video/config/schema.py",
         'key([0.9, 0.95], "AdamW\'s betas", bounds="[0, 1)")',
         'key([0.9, 0.95], "AdamW\'s betas")',
         f"{VALUES}::test_what_is_wrong_in_a_file_is_named_with_its_line",
@@ -76,35 +76,35 @@ MUTANTS = [
         POINTS,
         "        if key in values:\n",
         "        if not key:\n",
-        "tests/launch/test_points.py::test_a_key_swept_twice_is_refused",
+        "tests/launch/test_sweep.py::test_a_key_swept_twice_is_refused",
     ),
     Mutant(
         "long names are cut without the hash that tells them apart",
         POINTS,
         '}-{digest}"',
         '}"',
-        "tests/launch/test_points.py::test_names_too_long_for_a_folder_are_cut_and_stay_apart",
+        "tests/launch/test_sweep.py::test_names_too_long_for_a_folder_are_cut_and_stay_apart",
     ),
     Mutant(
         "equal named points both run",
         POINTS,
-        "output_dir=point.recipe.output_dir) == point.recipe:",
-        "output_dir=other.name) == point.recipe:",
-        "tests/launch/test_points.py::test_bad_point_files",
+        "output_dir=point.config.output_dir) == point.config:",
+        "output_dir=other.name) == point.config:",
+        "tests/launch/test_sweep.py::test_bad_point_files",
     ),
     Mutant(
         "ports reach into Linux's ephemeral range",
-        "diffmae_video/engine/place.py",
+        "diffmae_video/engine/distributed/env.py",
         "_FIRST_PORT, _NUM_PORTS = 12000, 20000",
         "_FIRST_PORT, _NUM_PORTS = 20000, 20000",
         "tests/launch/test_submission.py::test_jobs_on_one_node_have_different_ports",
     ),
     Mutant(
         "the loader's own process needs no CPU",
-        "diffmae_video/engine/place.py",
+        "diffmae_video/engine/distributed/env.py",
         "if usable >= num_workers + 1:",
         "if usable >= num_workers:",
-        "tests/engine/test_place.py::test_too_few_cpus_for_the_loader_is_one_line",
+        "tests/engine/distributed/test_env.py::test_too_few_cpus_for_the_loader_is_one_line",
     ),
     Mutant(
         "srun doesn't get the CPUs of a task",
@@ -149,29 +149,29 @@ MUTANTS = [
         "tests/tools/test_command_lines.py::test_bounds",
     ),
     Mutant(
-        "recipes load torch",
-        "diffmae_video/recipe/schema.py",
+        "configs load torch",
+        "diffmae_video/config/schema.py",
         "from diffmae_video.sizes import SIZES\n",
         "from diffmae_video.sizes import SIZES\nimport diffmae_video.model  # noqa\n",
         "tests/tools/test_command_lines.py::test_what_needs_no_model_is_told_without_loading_torch",
     ),
     Mutant(
         "another rank ends with 1 where the first had a user's mistake with a path",
-        "diffmae_video/engine/heartbeat.py",
+        "diffmae_video/engine/distributed/heartbeat.py",
         "if is_user_error(error):",
         "if type(error).__name__ == 'UserError':",
-        "tests/engine/test_distributed.py::test_a_rank_that_is_refused_takes_the_job_down",
+        "tests/engine/distributed/test_context.py::test_a_rank_that_is_refused_takes_the_job_down",
     ),
     Mutant(
         "a pre-training that begins from a run leaves its decoder behind",
-        "diffmae_video/engine/weights.py",
+        "diffmae_video/weights/load.py",
         "        model.load_state_dict(rest, strict=False)\n",
         "        pass\n",
         "tests/engine/test_pretrain_init.py::test_a_run_begins_from_all_weights_of_an_earlier_one",
     ),
     Mutant(
         "a decoder of another depth is taken over in part",
-        "diffmae_video/engine/weights.py",
+        "diffmae_video/weights/load.py",
         "    fits = own.keys() == rest.keys() and all(",
         "    fits = all(n in rest for n in list(own)[:9]) and all(",
         "tests/engine/test_pretrain_init.py::test_another_decoder_stays_fresh_as_a_whole",

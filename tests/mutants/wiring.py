@@ -1,12 +1,12 @@
-"""Faults between a recipe and the objects that it builds, in evaluation, and in what a run is known by."""
+"""Faults between a config and the objects that it builds, in evaluation, and in what a run is known by."""
 
 from tests.mutants.mutant import Mutant
 
 KEYS = "tests/engine/test_keys.py::test_every_key_reaches_its_argument"
-BUILD = "diffmae_video/engine/build.py"
+DATASETS, MODELS = "diffmae_video/build/datasets.py", "diffmae_video/build/models.py"
 STAGES = "diffmae_video/engine/stages.py"
-EVALUATE = "diffmae_video/engine/evaluate.py"
-BY_HAND = "tests/engine/test_evaluate.py"
+EVALUATE = "diffmae_video/engine/train/evaluate.py"
+BY_HAND = "tests/engine/train/test_evaluate.py"
 
 
 def forgotten(path: str, line: str) -> Mutant:
@@ -15,82 +15,94 @@ def forgotten(path: str, line: str) -> Mutant:
 
 
 MUTANTS = [
-    forgotten(BUILD, "predict_fraction=recipe.model.decoder.predict_fraction"),
-    forgotten(BUILD, "position_base=model.position_base"),
-    forgotten(BUILD, "drop_path=drop_path"),
-    forgotten(BUILD, "checkpointing=model.checkpointing"),
-    forgotten(BUILD, "positions=model.positions"),
-    forgotten(BUILD, "pixels=diffusion.pixels"),
-    forgotten(BUILD, "weight=feature.weight"),
-    forgotten(BUILD, "head_init_scale=finetune.head_init_scale"),
-    forgotten(BUILD, "head_dropout=finetune.head_dropout"),
-    forgotten(BUILD, "erase_prob=finetune.erase_prob if finetune else 0.0"),
-    forgotten(BUILD, "flip=train.flip"),
-    forgotten(BUILD, "scale=(train.crop_scale[0], train.crop_scale[1])"),
-    forgotten(BUILD, "sampling=recipe.finetune.sampling"),
-    Mutant("weight decay is left at torch's", BUILD, "weight_decay=train.weight_decay", "weight_decay=0.01", KEYS),
+    forgotten(MODELS, "predict_fraction=config.model.decoder.predict_fraction"),
+    forgotten(MODELS, "position_base=model.position_base"),
+    forgotten(MODELS, "drop_path=drop_path"),
+    forgotten(MODELS, "checkpointing=model.checkpointing"),
+    forgotten(MODELS, "positions=model.positions"),
+    forgotten(MODELS, "pixels=diffusion.pixels"),
+    forgotten(MODELS, "weight=feature.weight"),
+    forgotten(MODELS, "head_init_scale=finetune.head_init_scale"),
+    forgotten(MODELS, "head_dropout=finetune.head_dropout"),
+    forgotten(DATASETS, "erase_prob=finetune.erase_prob if finetune else 0.0"),
+    forgotten(DATASETS, "flip=train.flip"),
+    forgotten(DATASETS, "scale=(train.crop_scale[0], train.crop_scale[1])"),
+    forgotten(DATASETS, "sampling=config.finetune.sampling"),
     Mutant(
-        "betas are those of pre-training", BUILD, "betas=(train.betas[0], train.betas[1])", "betas=(0.9, 0.95)", KEYS
+        "weight decay is left at torch's",
+        "diffmae_video/engine/setup.py",
+        "weight_decay=train.weight_decay",
+        "weight_decay=0.01",
+        KEYS,
     ),
-    Mutant("the average's decay isn't passed on", BUILD, "ema_decay=train.ema_decay,\n", "", KEYS),
+    Mutant(
+        "betas are those of pre-training",
+        "diffmae_video/engine/setup.py",
+        "betas=(train.betas[0], train.betas[1])",
+        "betas=(0.9, 0.95)",
+        KEYS,
+    ),
+    Mutant(
+        "the average's decay isn't passed on", "diffmae_video/engine/setup.py", "ema_decay=train.ema_decay,\n", "", KEYS
+    ),
     Mutant(
         "a stage warms up as long as the other",
-        BUILD,
+        "diffmae_video/engine/setup.py",
         "warmup_steps=round(train.warmup_epochs * steps_per_epoch)",
-        "warmup_steps=round(recipe.pretrain.warmup_epochs * steps_per_epoch)",
+        "warmup_steps=round(config.pretrain.warmup_epochs * steps_per_epoch)",
         KEYS,
     ),
     Mutant(
         "checkpoints are counted in whole epochs of the run",
-        BUILD,
+        "diffmae_video/engine/setup.py",
         "checkpoint_steps=steps(train.checkpoint_epochs)",
         "checkpoint_steps=steps(train.epochs)",
         KEYS,
     ),
     Mutant(
         "rho is applied to the default schedule",
-        BUILD,
+        "diffmae_video/build/models.py",
         "Schedule(diffusion.schedule, num_steps=diffusion.num_steps, rho=diffusion.rho)",
         "Schedule(num_steps=diffusion.num_steps, rho=diffusion.rho)",
         KEYS,
     ),
     Mutant(
         "fine-tuning's own list isn't read",
-        BUILD,
-        '"finetune": recipe.finetune.train_list or data.train_list',
-        '"finetune": data.train_list or recipe.finetune.train_list',
+        "diffmae_video/build/datasets.py",
+        '"finetune": config.finetune.train_list or data.train_list',
+        '"finetune": data.train_list or config.finetune.train_list',
         KEYS,
     ),
     Mutant(
-        "mixup and cutmix are exchanged", STAGES, "mixup=recipe.finetune.mixup", "mixup=recipe.finetune.cutmix", KEYS
+        "mixup and cutmix are exchanged", STAGES, "mixup=config.finetune.mixup", "mixup=config.finetune.cutmix", KEYS
     ),
     Mutant(
-        "label smoothing isn't the recipe's",
+        "label smoothing isn't the config's",
         STAGES,
-        "label_smoothing=recipe.finetune.label_smoothing",
+        "label_smoothing=config.finetune.label_smoothing",
         "label_smoothing=0.1",
         KEYS,
     ),
-    Mutant("the mask's ratio isn't the recipe's", STAGES, "mask_ratio=recipe.mask.ratio", "mask_ratio=0.9", KEYS),
+    Mutant("the mask's ratio isn't the config's", STAGES, "mask_ratio=config.mask.ratio", "mask_ratio=0.9", KEYS),
     Mutant(
         "the speed counts one clip a video",
         STAGES,
-        "flops_per_video=flops * build.stage_section(this.recipe, stage).clips_per_video",
+        "flops_per_video=flops * build.stage_section(this.config, stage).clips_per_video",
         "flops_per_video=flops",
         KEYS,
     ),
     Mutant(
         "a test takes the fine-tuning's batch size",
         STAGES,
-        "batch_size=this.recipe.test.batch_size",
-        "batch_size=this.recipe.finetune.batch_size",
+        "batch_size=this.config.test.batch_size",
+        "batch_size=this.config.finetune.batch_size",
         KEYS,
     ),
     Mutant(
         "validation takes all views",
         STAGES,
         "views=1, crops=1, name=",
-        "views=this.recipe.test.views, crops=1, name=",
+        "views=this.config.test.views, crops=1, name=",
         KEYS,
     ),
     Mutant(
@@ -120,7 +132,7 @@ MUTANTS = [
         EVALUATE,
         "return (scores >= own).sum(1) - 1",
         "return (scores > own).sum(1)",
-        "tests/engine/test_finetune.py::test_a_constant_classifier_is_never_right",
+        "tests/engine/train/test_finetune.py::test_a_constant_classifier_is_never_right",
     ),
     Mutant("a test runs with dropout", EVALUATE, "    model.eval()\n", "    model.train()\n", BY_HAND),
     Mutant(
@@ -147,7 +159,7 @@ MUTANTS = [
     *(
         Mutant(
             f"another {key} goes on with the same run",
-            "diffmae_video/engine/identity.py",
+            "diffmae_video/engine/compatibility.py",
             '    "test.batch_size",\n',
             f'    "test.batch_size",\n    "{key}",\n',
             "tests/engine/test_keys.py::test_identity_covers_every_key",
@@ -156,7 +168,7 @@ MUTANTS = [
     ),
     Mutant(
         "a pre-training goes on with another decoder",
-        "diffmae_video/engine/identity.py",
+        "diffmae_video/engine/compatibility.py",
         'and not (stage != "pretrain" and name.startswith("model.decoder."))',
         'and not name.startswith("model.decoder.")',
         "tests/engine/test_keys.py::test_identity_covers_every_key",

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from diffmae_video.diffusion import DiffMAE, Draw, FeatureTarget, Schedule, Teacher
+from diffmae_video.diffusion import DiffMAE, FeatureTarget, Schedule, StepNoise, Teacher
 from diffmae_video.model import CrossDecoder, JointDecoder, Mask, SpacetimeViT
 from diffmae_video.seeding import generator
 
@@ -64,17 +64,17 @@ def video(batch: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> T
     return torch.randn(batch, 4, 3, 6, 8, generator=made, dtype=torch.float64).to(dtype)
 
 
-def draw(model: DiffMAE, batch: int, *, kind: str = "random", ratio: float = 0.75, seed: int = 0) -> Draw:
+def draw(model: DiffMAE, batch: int, *, kind: str = "random", ratio: float = 0.75, seed: int = 0) -> StepNoise:
     made = [generator("draw", seed, i) for i in range(batch)]
     return model.draw(made, mask_kind=kind, mask_ratio=ratio)
 
 
-def to_double(drawn: Draw) -> Draw:
-    return Draw(mask=drawn.mask, predicted=drawn.predicted, t=drawn.t, noise=drawn.noise.double())
+def to_double(drawn: StepNoise) -> StepNoise:
+    return StepNoise(mask=drawn.mask, predicted=drawn.predicted, t=drawn.t, noise=drawn.noise.double())
 
 
-def part(drawn: Draw, b: int) -> Draw:
+def part(drawn: StepNoise, b: int) -> StepNoise:
     """The draw of clip b alone."""
     one = slice(b, b + 1)
     mask = Mask(drawn.mask.visible[one], drawn.mask.masked[one])
-    return Draw(mask=mask, predicted=drawn.predicted[one], t=drawn.t[one], noise=drawn.noise[one])
+    return StepNoise(mask=mask, predicted=drawn.predicted[one], t=drawn.t[one], noise=drawn.noise[one])

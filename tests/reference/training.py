@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Numbers:
-    """A stage's section of a recipe, in numbers."""
+    """A stage's section of a config, in numbers."""
 
     seed: int
     num_steps: int

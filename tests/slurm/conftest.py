@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import Cluster
-from moves import LONG, ROOT, environment, job_in, wait_for_end, wait_until, write_recipe
+
+from tests.slurm.cluster import Cluster
+from tests.slurm.moves import LONG, ROOT, environment, job_in, wait_for_end, wait_until, write_config
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +40,8 @@ def _idle_cluster(cluster: Cluster) -> Iterator[None]:
 def undisturbed(cluster: Cluster, tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run of two nodes and two ranks, and the same run on one machine in ``local``."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    recipe = write_recipe(folder, tiny_videos)
-    command = [sys.executable, str(ROOT / "tools" / "submit.py"), "--cfg", str(recipe), *LONG]
+    config = write_config(folder, tiny_videos)
+    command = [sys.executable, str(ROOT / "tools" / "submit.py"), "--cfg", str(config), *LONG]
     own = ["slurm.nodes=1", "slurm.tasks_per_node=2", f"output_dir={folder}/local", "--local"]
     here = subprocess.Popen([*command, *own], cwd=folder, env=environment())
     output = subprocess.check_output([*command, f"output_dir={folder}/slurm"], cwd=folder, text=True, env=environment())

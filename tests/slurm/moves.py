@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cluster import Cluster, ClusterError
 
 from diffmae_video.launch.cli import submit_main, sweep_main
-from diffmae_video.launch.cluster import job_fields
+from diffmae_video.launch.slurm import job_fields
+from tests.slurm.cluster import Cluster, ClusterError
 
 ROOT = Path(__file__).resolve().parents[2]
 OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}
@@ -31,8 +31,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def write_recipe(folder: Path, videos: Path) -> Path:
-    """The tiny recipe of tests/conftest.py in a folder of its own."""
+def write_config(folder: Path, videos: Path) -> Path:
+    """The tiny config of tests/conftest.py in a folder of its own."""
     from tests.conftest import TINY_RECIPE
 
     path = folder / "tiny.yaml"

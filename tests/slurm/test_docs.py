@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster import Cluster
-from moves import ROOT, environment, read_lines, submit, sweep, wait_until, write_recipe
+
+from tests.slurm.cluster import Cluster
+from tests.slurm.moves import ROOT, environment, read_lines, submit, sweep, wait_until, write_config
 
 pytestmark = pytest.mark.slurm
 
@@ -22,7 +23,7 @@ def checkout(cluster: Cluster, tiny_videos: Path, tmp_path_factory: pytest.TempP
     folder = tmp_path_factory.mktemp("checkout")
     (folder / "tools").symlink_to(ROOT / "tools")
     (folder / "configs").mkdir()
-    small = write_recipe(folder, tiny_videos).read_text()
+    small = write_config(folder, tiny_videos).read_text()
     small = small.replace(f"output_dir: {folder}/run", "output_dir: runs/motion_tiny")
     small = small.replace("pretrain: {epochs: 4", "pretrain: {epochs: 2").replace(
         "finetune: {epochs: 3", "finetune: {epochs: 2"

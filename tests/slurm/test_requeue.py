@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from cluster import Cluster
-from moves import (
+
+from diffmae_video.launch.slurm import job_fields
+from tests.slurm.cluster import Cluster
+from tests.slurm.moves import (
     CPU,
     LONG,
     OVER,
@@ -28,8 +30,6 @@ from moves import (
     wait_until,
 )
 
-from diffmae_video.launch.cluster import job_fields
-
 pytestmark = pytest.mark.slurm
 
 
@@ -39,10 +39,10 @@ def test_two_nodes_compute_what_one_machine_does(undisturbed: Path) -> None:
 
 
 def test_five_preemptions_at_random_moments(
-    cluster: Cluster, undisturbed: Path, tiny_recipe: Path, tmp_path: Path
+    cluster: Cluster, undisturbed: Path, tiny_config: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    job = job_in(submit("--cfg", tiny_recipe, *LONG))
+    job = job_in(submit("--cfg", tiny_config, *LONG))
     moments = random.Random(7)
     for disturbance in ("USR2", "requeue", "USR2", "requeue", "USR2"):
         target = steps(run) + moments.randint(1, 25)
@@ -62,9 +62,9 @@ def test_five_preemptions_at_random_moments(
     assert sweep(run).splitlines()[1].split()[-1] == "5"
 
 
-def test_a_lost_node(cluster: Cluster, undisturbed: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+def test_a_lost_node(cluster: Cluster, undisturbed: Path, tiny_config: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    job = job_in(submit("--cfg", tiny_recipe, *LONG))
+    job = job_in(submit("--cfg", tiny_config, *LONG))
     wait_until(lambda: steps(run) >= 70, "no step 70", seconds=90)
     cluster.lose_node("n2")
     wait_until(lambda: "down" in cluster.node_state("n2"), "n2 isn't down", seconds=90)
@@ -78,12 +78,12 @@ def test_a_lost_node(cluster: Cluster, undisturbed: Path, tiny_recipe: Path, tmp
     assert json.loads((run / "status.json").read_text())["restarts"] >= 1
 
 
-def test_a_time_limit_too_short(cluster: Cluster, tiny_recipe: Path, tmp_path: Path) -> None:
+def test_a_time_limit_too_short(cluster: Cluster, tiny_config: Path, tmp_path: Path) -> None:
     """A minute is too short: the run is saved and requeued at the limit, until max_requeues=1 ends the job."""
     run = tmp_path / "run"
     # SLURM looks at its limits twice a minute: the warning comes 30 to 60 s after the start.
     limits = ["slurm.hours=0.017", "slurm.signal_delay_seconds=1", "slurm.max_requeues=1"]
-    job = job_in(submit("--cfg", tiny_recipe, *CPU, "stages=[pretrain]", "pretrain.epochs=9000", *limits))
+    job = job_in(submit("--cfg", tiny_config, *CPU, "stages=[pretrain]", "pretrain.epochs=9000", *limits))
     wait_until(lambda: job_fields(job)["Restarts"] == "1" or state(job) in OVER, "no requeue", seconds=120)
     saved = json.loads((run / "status.json").read_text())
     assert saved["state"] == "interrupted"
@@ -97,10 +97,10 @@ def test_a_time_limit_too_short(cluster: Cluster, tiny_recipe: Path, tmp_path: P
     assert "slurm.max_requeues=1 reached, submit again to resume" in row
 
 
-def test_a_rank_that_dies_ends_the_job(tiny_recipe: Path, tmp_path: Path) -> None:
+def test_a_rank_that_dies_ends_the_job(tiny_config: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     job = job_in(
-        submit("--cfg", tiny_recipe, *CPU, "stages=[pretrain]", "pretrain.epochs=9000", "slurm.tasks_per_node=2")
+        submit("--cfg", tiny_config, *CPU, "stages=[pretrain]", "pretrain.epochs=9000", "slurm.tasks_per_node=2")
     )
     wait_until(lambda: steps(run) >= 2, "no step 2", seconds=90)
     os.kill(_pid_of_rank(job, rank=1), signal.SIGKILL)

@@ -8,20 +8,21 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster import Cluster
-from moves import CPU, ROOT, environment, job_in, read_lines, state, submit, sweep, wait_for_end, wait_until
+
+from tests.slurm.cluster import Cluster
+from tests.slurm.moves import CPU, ROOT, environment, job_in, read_lines, state, submit, sweep, wait_for_end, wait_until
 
 pytestmark = pytest.mark.slurm
 SHORT = [*CPU, "stages=[pretrain]", "pretrain.epochs=2"]
 
 
 def test_a_failing_array_task_leaves_the_others_and_can_be_resubmitted(
-    cluster: Cluster, tiny_recipe: Path, tiny_videos: Path, tmp_path: Path
+    cluster: Cluster, tiny_config: Path, tiny_videos: Path, tmp_path: Path
 ) -> None:
     run, late = tmp_path / "run", tmp_path / "late.csv"
     points = tmp_path / "points.yaml"
     points.write_text(f"good: {{seed: 1}}\nbad: {{seed: 2, data.train_list: {late}}}\n")
-    submit("--cfg", tiny_recipe, *SHORT, "--sweep-file", points)
+    submit("--cfg", tiny_config, *SHORT, "--sweep-file", points)
     wait_until(lambda: not cluster.run("squeue", "-h"), "the array isn't over", seconds=120)
     good, bad = sweep(run).splitlines()[1:]
     assert "finished" in good
@@ -37,7 +38,7 @@ def test_a_failing_array_task_leaves_the_others_and_can_be_resubmitted(
 
 
 def test_stages_as_a_chain_run_the_code_of_their_submission(
-    cluster: Cluster, tiny_recipe: Path, tmp_path: Path
+    cluster: Cluster, tiny_config: Path, tmp_path: Path
 ) -> None:
     """Submit on hold from a copy of the package, and break that copy before the first job starts."""
     copy, run = tmp_path / "checkout", tmp_path / "run"
@@ -46,9 +47,9 @@ def test_stages_as_a_chain_run_the_code_of_their_submission(
         shutil.copytree(ROOT / folder, copy / folder, ignore=ignore)
     small = [*CPU, "pretrain.epochs=2", "finetune.epochs=2", "slurm.extra.hold=true"]
     stages = ["slurm.stages.pretrain.nodes=2", "slurm.stages.test.hours=0.5", "--split-stages"]
-    command = [sys.executable, str(copy / "tools" / "submit.py"), "--cfg", str(tiny_recipe), *small, *stages]
+    command = [sys.executable, str(copy / "tools" / "submit.py"), "--cfg", str(tiny_config), *small, *stages]
     output = subprocess.check_output(command, env={**environment(), "PYTHONPATH": str(copy)}, text=True)
-    for broken in ("engine/runner.py", "launch/slurm.py"):
+    for broken in ("engine/runner.py", "launch/job.py"):
         (copy / "diffmae_video" / broken).write_text("raise RuntimeError('edited while the job waited')\n")
     jobs = [line.split()[1].rstrip(":") for line in output.splitlines() if line.startswith("job ")]
     queue = cluster.run("squeue", "-h", "-o", "%i %D %l %E")
@@ -56,7 +57,7 @@ def test_stages_as_a_chain_run_the_code_of_their_submission(
     assert f"{jobs[1]} 1 1-00:00:00 afterok:{jobs[0]}" in queue
     assert f"{jobs[2]} 1 30:00 afterok:{jobs[1]}" in queue
     assert "pending" in sweep(run)
-    assert "not submitted again" in submit("--cfg", tiny_recipe, *small, *stages)
+    assert "not submitted again" in submit("--cfg", tiny_config, *small, *stages)
     for job in jobs:
         cluster.run("scontrol", "release", job)
     assert [wait_for_end(job, seconds=120) for job in jobs] == ["COMPLETED"] * 3
@@ -64,8 +65,8 @@ def test_stages_as_a_chain_run_the_code_of_their_submission(
     assert all((run / stage / "result.json").exists() for stage in ("pretrain", "finetune", "test"))
 
 
-def test_cancel(cluster: Cluster, tiny_recipe: Path, tmp_path: Path) -> None:
-    job = job_in(submit("--cfg", tiny_recipe, *SHORT, "slurm.extra.hold=true", "--sweep", "seed=0,1,2"))
+def test_cancel(cluster: Cluster, tiny_config: Path, tmp_path: Path) -> None:
+    job = job_in(submit("--cfg", tiny_config, *SHORT, "slurm.extra.hold=true", "--sweep", "seed=0,1,2"))
     assert sweep(tmp_path / "run").count("pending") == 3
     assert "cancelled 3 jobs" in sweep(tmp_path / "run", "--cancel")
     wait_until(lambda: not cluster.run("squeue", "-h"), "still there", seconds=30)
@@ -88,9 +89,9 @@ def test_cancel(cluster: Cluster, tiny_recipe: Path, tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_run_is_refused_in_one_line(
-    cluster: Cluster, tiny_recipe: Path, tmp_path: Path, arguments: list[str], words: str
+    cluster: Cluster, tiny_config: Path, tmp_path: Path, arguments: list[str], words: str
 ) -> None:
-    output = submit("--cfg", tiny_recipe, *SHORT, *arguments, expect=2)
+    output = submit("--cfg", tiny_config, *SHORT, *arguments, expect=2)
     assert words in output
     assert output.startswith("error: ")
     assert output.count("\n") == 1
@@ -98,11 +99,11 @@ def test_what_cannot_run_is_refused_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_the_nodes_cannot_write(cluster: Cluster, tiny_recipe: Path, tmp_path: Path) -> None:
+def test_a_folder_that_the_nodes_cannot_write(cluster: Cluster, tiny_config: Path, tmp_path: Path) -> None:
     """A file system that only the submitting process sees, like the local disk of a login node."""
     own = tmp_path / "own"
     own.mkdir()
-    arguments = ["tools/submit.py", "--cfg", str(tiny_recipe), *SHORT, f"output_dir={own}/run"]
+    arguments = ["tools/submit.py", "--cfg", str(tiny_config), *SHORT, f"output_dir={own}/run"]
     script = 'mount -t tmpfs none "$0" && exec "$@"'
     command = ["unshare", "--mount", "sh", "-c", script, str(own), sys.executable, *arguments]
     done = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=120)

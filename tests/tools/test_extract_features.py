@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from diffmae_video import load_encoder
+from diffmae_video.build import build_views
+from diffmae_video.config import load_config
 from diffmae_video.data import TestViews, read_videos
-from diffmae_video.engine.build import build_views
-from diffmae_video.engine.checkpoint import load_checkpoint, save_checkpoint
-from diffmae_video.engine.pixels import normalize
+from diffmae_video.data.normalize import normalize
+from diffmae_video.engine.checkpoint.single_file import load_checkpoint, save_checkpoint
+from diffmae_video.inpainting.film import open_film, read_windows
 from diffmae_video.model import SpacetimeViT
-from diffmae_video.recipe import load_recipe
-from diffmae_video.report.film import open_film, read_windows
 
 
 def run_tool(run: Path, videos: Path, listed: Path, out: Path, *more: str) -> int:
@@ -121,13 +121,13 @@ def test_many_views_are_decoded_and_encoded_a_few_at_a_time(
     assert max(encoded) <= batch_size
     assert max(decoded) <= batch_size
     monkeypatch.undo()
-    recipe = load_recipe(pretrained / "recipe.yaml", [])
+    config = load_config(pretrained / "config.yaml", [])
     videos = read_videos(tiny_videos / "val.csv", root=tiny_videos, dataset="list")
-    views = build_views(recipe, videos, views=5, crops=1)
+    views = build_views(config, videos, views=5, crops=1)
     with np.load(tmp_path / "f.npz") as saved, torch.no_grad():
         assert saved["labels"].tolist() == [0, 2]
         for row, video in zip(saved["features"], (0, 2), strict=True):
-            clips = normalize(views[video]["clips"], mean=recipe.data.mean, std=recipe.data.std)
+            clips = normalize(views[video]["clips"], mean=config.data.mean, std=config.data.std)
             expected = load_encoder(pretrained).features(clips).mean(0)
             np.testing.assert_allclose(row, expected.numpy(), rtol=0, atol=1e-5)
 

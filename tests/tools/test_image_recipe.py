@@ -1,4 +1,4 @@
-"""Pictures go the same way as clips: the image recipe pre-trains on a folder of class folders, and inpaints one."""
+"""Pictures go the same way as clips: the image config pre-trains on a folder of class folders, and inpaints one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torchvision.io import write_png
 
+from diffmae_video.config import load_config
 from diffmae_video.engine.runner import run
-from diffmae_video.engine.weights import load_diffmae
-from diffmae_video.recipe import load_recipe
+from diffmae_video.weights.load import load_diffmae
 from tools.inpaint import main as inpaint
 
 ROOT = Path(__file__).parents[2]
@@ -45,8 +45,8 @@ def test_pictures_pretrain_and_are_inpainted(tmp_path: Path) -> None:
         "pretrain.batch_size": 4,
         "pretrain.checkpoint_epochs": 1,
     }
-    recipe = load_recipe(ROOT / "configs/images_vitb.yaml", [f"{key}={value}" for key, value in overrides.items()])
-    assert run(recipe) == 0
+    config = load_config(ROOT / "configs/images_vitb.yaml", [f"{key}={value}" for key, value in overrides.items()])
+    assert run(config) == 0
     model, _ = load_diffmae(tmp_path / "run")
     assert model.encoder.grid == (1, 4, 4)
     picture, out = str(tmp_path / "train/down/0.png"), str(tmp_path / "out")

@@ -14,18 +14,18 @@ import pytest
 import torch
 from PIL import Image
 
+from diffmae_video.build import build_diffmae
+from diffmae_video.config import dump_config, load_config
+from diffmae_video.data.video_io import open_writer, write_video
 from diffmae_video.diffusion import DiffMAE
-from diffmae_video.engine.build import build_diffmae
-from diffmae_video.engine.checkpoint import load_checkpoint, save_checkpoint
-from diffmae_video.engine.weights import load_diffmae
+from diffmae_video.engine.checkpoint.single_file import load_checkpoint, save_checkpoint
+from diffmae_video.inpainting import pipeline
+from diffmae_video.inpainting.baselines import hidden_pixels
+from diffmae_video.inpainting.film import open_film, read_windows
+from diffmae_video.inpainting.masks import parse_mask
+from diffmae_video.inpainting.pipeline import FILLINGS, Sampling, fill_windows
 from diffmae_video.model import Mask
-from diffmae_video.recipe import dump_recipe, load_recipe
-from diffmae_video.report import inpainting
-from diffmae_video.report.fillers import hidden_pixels
-from diffmae_video.report.film import open_film, read_windows
-from diffmae_video.report.inpainting import FILLINGS, Sampling, fill_windows
-from diffmae_video.report.masks import parse_mask
-from diffmae_video.report.video import open_writer, write_video
+from diffmae_video.weights.load import load_diffmae
 
 
 def run_tool(run: Path, video: Path, out: Path, *arguments: str) -> int:
@@ -57,9 +57,9 @@ def test_a_cross_model_says_that_its_cubes_are_filled_one_by_one(
     note = "a cross decoder fills each cube on its own"
     assert run_tool(pretrained, tiny_videos / "val-0.mp4", tmp_path / "out") == 0
     assert note not in capsys.readouterr().out
-    recipe = load_recipe(pretrained / "recipe.yaml", ["model.decoder.kind=cross"])
-    (pretrained / "recipe.yaml").write_text(dump_recipe(recipe))
-    save_checkpoint(pretrained / "pretrain" / "weights.pt", {"model": build_diffmae(recipe).state_dict()})
+    config = load_config(pretrained / "config.yaml", ["model.decoder.kind=cross"])
+    (pretrained / "config.yaml").write_text(dump_config(config))
+    save_checkpoint(pretrained / "pretrain" / "weights.pt", {"model": build_diffmae(config).state_dict()})
     assert run_tool(pretrained, tiny_videos / "val-0.mp4", tmp_path / "out") == 0
     assert note in capsys.readouterr().out
 
@@ -75,8 +75,8 @@ def test_the_same_seed_gives_the_same_numbers(pretrained: Path, tiny_videos: Pat
 
 @pytest.fixture
 def tiny(pretrained: Path) -> tuple[DiffMAE, Sampling]:
-    model, recipe = load_diffmae(pretrained)
-    return model, Sampling(2, recipe.data.mean, recipe.data.std)
+    model, config = load_diffmae(pretrained)
+    return model, Sampling(2, config.data.mean, config.data.std)
 
 
 def test_visible_pixels_are_kept_and_hidden_ones_never_read(tiny: tuple[DiffMAE, Sampling], tiny_videos: Path) -> None:
@@ -134,8 +134,8 @@ def test_everything_goes_to_the_models_device(tiny: tuple[DiffMAE, Sampling], mo
         devices.append({video.device.type, mask.masked.device.type, rest["generator"].device.type})
         return torch.empty(video.shape, device="meta")
 
-    monkeypatch.setattr(inpainting, "generator", fake_generator)
-    monkeypatch.setattr(inpainting, "inpaint", fake_inpaint)
+    monkeypatch.setattr(pipeline, "generator", fake_generator)
+    monkeypatch.setattr(pipeline, "inpaint", fake_inpaint)
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: torch.zeros(tensor.shape))
     pixels = torch.zeros(1, 1, 4, 3, 32, 32, dtype=torch.uint8)
     hidden = torch.arange(32).view(1, 1, 32) < 9
@@ -182,13 +182,13 @@ def test_each_frame_is_measured_once(pretrained: Path, tmp_path: Path, monkeypat
     pixels = np.random.default_rng(0).integers(0, 255, (10, 32, 32, 3), dtype=np.uint8)
     write_video(tmp_path / "film.mp4", pixels, fps=10, crf=4)
     counts: list[int] = []
-    add = inpainting.Measure.add
+    add = pipeline.Measure.add
 
-    def counted(self: inpainting.Measure, original: torch.Tensor, filled: torch.Tensor, hidden: torch.Tensor) -> None:
+    def counted(self: pipeline.Measure, original: torch.Tensor, filled: torch.Tensor, hidden: torch.Tensor) -> None:
         counts.append(int(hidden.sum()))
         add(self, original, filled, hidden)
 
-    monkeypatch.setattr(inpainting.Measure, "add", counted)
+    monkeypatch.setattr(pipeline.Measure, "add", counted)
     assert run_tool(pretrained, tmp_path / "film.mp4", tmp_path / "out", "--mask", "centre", "--max-clips", "9") == 0
     assert sum(counts) == len(FILLINGS) * 10 * 16 * 16
 
@@ -207,14 +207,14 @@ def test_memory_is_bounded(
 ) -> None:
     """However long the film, so many frames are in work."""
     sizes = []
-    fill = inpainting.fill_windows
+    fill = pipeline.fill_windows
 
     def counted(model: DiffMAE, pixels: torch.Tensor, *rest: Any, **named: Any) -> dict[str, torch.Tensor]:
         sizes.append(pixels.shape[:3].numel())
         return fill(model, pixels, *rest, **named)
 
-    monkeypatch.setattr(inpainting, "fill_windows", counted)
-    monkeypatch.setattr(inpainting, "FRAMES_AT_ONCE", 16)
+    monkeypatch.setattr(pipeline, "fill_windows", counted)
+    monkeypatch.setattr(pipeline, "FRAMES_AT_ONCE", 16)
     command = ["--run", str(pretrained), "--video", str(tiny_videos / "val-0.mp4"), "--steps", "1"]
     assert inpaint.main([*command, "--out", str(tmp_path / "out")]) == 0
     assert sizes == [16, 8]  # windows of 8 frames, the last overlapping
@@ -275,7 +275,7 @@ def test_a_picture_is_inpainted_too(pretrained: Path, tmp_path: Path) -> None:
         (["--sampler", "euler"], "invalid choice: 'euler' (choose from"),
         (["--eta", "2"], "2 must be a number from 0 to 1"),
         (["--video", "nowhere.mp4"], "no such file"),
-        (["--run", "nowhere"], "holds no recipe.yaml"),
+        (["--run", "nowhere"], "holds no config.yaml"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_exit_2(

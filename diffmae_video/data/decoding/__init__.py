@@ -1,0 +1,1 @@
+"""Video files, images and image folders to exact frames."""

@@ -1,0 +1,1 @@
+"""Ranks: their environment, the process group, data parallelism, and noticing a dead rank."""

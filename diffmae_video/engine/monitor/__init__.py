@@ -1,0 +1,1 @@
+"""What a run reports: metrics, progress, status, throughput, and what goes wrong."""

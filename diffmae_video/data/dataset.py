@@ -44,7 +44,9 @@ class TrainClips(Dataset[dict[str, Any]]):
     Args:
         videos: the videos.
         seed: of the run.
-        num_frames, stride_frames, fps: T frames, this many steps apart, on a time line of this rate (0: the video's).
+        num_frames: T frames of a clip.
+        stride_frames: steps of the time line between two frames.
+        fps: rate of the time line in Hz; 0: the video's own.
         crop_size: height and width of a clip.
         clips_per_video: k clips of each video that is opened.
         sampling: "dense" (a random start) or "segment" (a random step out of each of T segments).
@@ -54,14 +56,15 @@ class TrainClips(Dataset[dict[str, Any]]):
             it comes before the crop, on frames of a short side of 320 at most; on pictures (``num_frames`` 1) after it.
         color_jitter: of brightness, contrast and saturation; 0: off.
         erase_prob: probability of erasing a box.
-        mean, std: the normalisation to come; an erased box is noise of deviation 1 after it.
+        mean: of R, G, B in the normalisation to come.
+        std: likewise; an erased box is noise of deviation 1 after it.
         short_video: "hold" the last frame of a video shorter than its clip, or "loop" it.
-        backend: a decoder of ``decode.BACKENDS``.
+        backend: a decoder of ``decoding.open.BACKENDS``.
         timeout_seconds: a video that takes longer is unreadable.
 
     Items are dicts of ``clips`` uint8 (k, T, C, H, W), ``label``, ``index`` (of the video read), ``position``,
     ``broken``: (path, reason) of unreadable videos, each replaced by the next in the epoch's order, and ``notes``:
-    lines about the video by kind, "repeats" (``clips.repeated_frames``) and "surplus" (images beyond the list's).
+    lines about the video by kind, "repeats" (``repeated_frames``) and "surplus" (images beyond the list's).
 
     Raises:
         UserError: an argument out of its range, or a flip that the collection doesn't allow.

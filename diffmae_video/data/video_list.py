@@ -65,7 +65,12 @@ class VideoList:
         Args:
             names: paths relative to ``root``.
             labels: one per name; -1 for none.
-            root, classes, segments, flip_allowed, notes, num_frames: see the attributes.
+            root: the folder that names are relative to.
+            classes: class names by label.
+            segments: (n, 2) start and end seconds, NaN for none.
+            flip_allowed: whether mirroring keeps the labels.
+            notes: lines about the list, printed by whoever uses it.
+            num_frames: (n,) images of each folder; -1 for all that are there.
         """
         encoded = [os.fsencode(name) for name in names]
         return cls(

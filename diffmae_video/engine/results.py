@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffmae_video.engine.train.evaluate import Scores
 from diffmae_video.files import read_json, replace_text
 
 NAME = "result.json"
@@ -60,4 +59,7 @@ def show_test(stage_folder: Path, result: Mapping[str, Any]) -> str:
 
 def describe_test(result: Mapping[str, Any]) -> list[str]:
     """A line for each set of weights that a test scored."""
+    # Imported here: what launches jobs reads results without loading torch.
+    from diffmae_video.engine.train.evaluate import Scores
+
     return [f"{name}: {Scores(**result[name])}" for name in ("model", "ema") if name in result]

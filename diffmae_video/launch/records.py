@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diffmae_video.engine.files import read_json, replace_text
+from diffmae_video.files import read_json, replace_text
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,7 @@ MUTANTS = [
     ),
     Mutant(
         "a damaged status.json is a traceback",
-        "diffmae_video/engine/files.py",
+        "diffmae_video/files.py",
         "    except json.JSONDecodeError as error:",
         "    except UnicodeError as error:",
         "tests/engine/test_results.py::test_a_damaged_record_is_one_line",

@@ -74,12 +74,15 @@ def test_cancel(cluster: Cluster, tiny_config: Path, tmp_path: Path) -> None:
     assert sweep(tmp_path / "run").count("lost") == 3
 
 
+SIX = ["pretrain.batch_size=6", "finetune.batch_size=6"]  # videos that three ranks can share
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["slurm.partition=nowhere"], "slurm.partition=nowhere: no such partition; this cluster has short, train"),
-        (["slurm.gpus_per_node=3"], "slurm.gpus_per_node=3: the nodes of partition train have at most 2 GPUs"),
-        (["slurm.nodes=3"], "slurm.nodes=3: partition train has 2 nodes"),
+        (["slurm.gpus_per_node=3", *SIX], "slurm.gpus_per_node=3: the nodes of partition train have at most 2 GPUs"),
+        (["slurm.nodes=3", *SIX], "slurm.nodes=3: partition train has 2 nodes"),
         (["slurm.cpus_per_task=5"], "need 5 CPUs and the nodes of partition train have at most 4"),
         (["slurm.partition=short", "slurm.hours=1"], "slurm.hours=1: partition short allows 0.0833333"),
         (["slurm.extra.constraint=bigmem"], "sbatch: allocation failure: Invalid feature specification"),
